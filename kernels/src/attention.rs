@@ -1,0 +1,104 @@
+//! Scaled dot-product attention.
+
+use burn::tensor::{DType, Tensor, activation::softmax, module, ops::AttentionModuleOptions};
+
+/// The accelerated kernels of CubeCL take query lengths in multiples of their stage and fall back
+/// to materialised scores otherwise, silently; this is the largest stage.
+const QUERY_STAGE: usize = 128;
+
+/// Below this query length the materialised scores are small, and padding would cost more.
+const PAD_QUERIES_FROM: usize = 1024;
+
+/// `softmax(q kᵀ / √d) v` without a mask, in memory linear in the length where the backend has a
+/// fused kernel.
+///
+/// There is deliberately no mask: tokens that do not take part are to be dropped by the caller,
+/// which is exact, costs nothing, and keeps every backend on its fast path.
+///
+/// # Shapes
+/// - `q`: `[batch, heads, queries, d]`
+/// - `k`, `v`: `[batch, heads, keys, d]`
+/// - output: `[batch, heads, queries, d]`
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let queries = q.dims()[2];
+    let padded = queries.next_multiple_of(QUERY_STAGE);
+    let pad = queries >= PAD_QUERIES_FROM && padded != queries;
+    let q = if pad {
+        let [batch, heads, _, d] = q.dims();
+        let rest = Tensor::zeros(
+            [batch, heads, padded - queries, d],
+            (&q.device(), q.dtype()),
+        );
+        Tensor::cat(vec![q, rest], 2)
+    } else {
+        q
+    };
+    let options = AttentionModuleOptions::default();
+    let out = module::attention(q, k, v, None, None, options);
+    if pad { out.narrow(2, 0, queries) } else { out }
+}
+
+/// `softmax(q kᵀ / √d + bias) v` with scores and softmax in f32.
+///
+/// The scores are materialised: this is for the text encoders and the token refiner, whose
+/// sequences hold at most a few hundred tokens. A `bias` of −∞ excludes a key; a row whose keys
+/// are all excluded is undefined.
+///
+/// # Shapes
+/// - `q`: `[batch, heads, queries, d]`
+/// - `k`, `v`: `[batch, heads, keys, d]`
+/// - `bias`: f32, broadcast to `[batch, heads, queries, keys]`
+/// - output: `[batch, heads, queries, d]`, in `q`'s dtype
+pub fn attention_with_bias(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    let dtype = q.dtype();
+    let scale = 1.0 / (q.dims()[3] as f64).sqrt();
+    let scores = q.cast(DType::F32).matmul(k.cast(DType::F32).transpose()) * scale + bias;
+    softmax(scores, 3).matmul(v.cast(DType::F32)).cast(dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    fn random(shape: [usize; 4]) -> Tensor<4> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    /// `softmax(q kᵀ / √d) v`, written out.
+    fn expected(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+        let d = q.dims()[3] as f64;
+        let scores = (q.matmul(k.transpose()) / d.sqrt()).exp();
+        let sums = scores.clone().sum_dim(3);
+        (scores / sums).matmul(v)
+    }
+
+    fn assert_equal(a: Tensor<4>, b: Tensor<4>) {
+        let error = (a - b).abs().max().into_scalar::<f32>();
+        assert!(error < 1e-5, "{error}");
+    }
+
+    #[test]
+    fn attention_is_its_formula_padded_or_not() {
+        // Below and above the length from which queries are padded, multiples of the stage or not.
+        for queries in [1, 7, 128, 1024, 1031] {
+            let q = random([1, 2, queries, 16]);
+            let (k, v) = (random([1, 2, 33, 16]), random([1, 2, 33, 16]));
+            let out = attention(q.clone(), k.clone(), v.clone());
+            assert_eq!(out.dims(), [1, 2, queries, 16]);
+            assert_equal(out, expected(q, k, v));
+        }
+    }
+
+    #[test]
+    fn an_infinite_bias_removes_a_key() {
+        let (q, k, v) = (
+            random([2, 3, 5, 8]),
+            random([2, 3, 4, 8]),
+            random([2, 3, 4, 8]),
+        );
+        let bias = Tensor::<1>::from_floats([0.0, 0.0, 0.0, f32::NEG_INFINITY], &q.device());
+        let out = attention_with_bias(q.clone(), k.clone(), v.clone(), bias.reshape([1, 1, 1, 4]));
+        assert_equal(out, expected(q, k.narrow(2, 0, 3), v.narrow(2, 0, 3)));
+    }
+}

@@ -1,0 +1,135 @@
+//! The dual-stream block.
+
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor},
+};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, modulate};
+
+use crate::{
+    DitConfig, NORM_EPS,
+    attention::{attend, split_heads},
+    mlp::Mlp,
+    modulation::modulation,
+    rope::Rope,
+};
+
+/// A block in which image and text tokens meet in attention and are otherwise processed by
+/// weights of their own (the "dual-stream" phase of arXiv 2412.03603, section 4.2; MM-DiT of
+/// arXiv 2403.03206).
+#[derive(Module, Debug)]
+pub struct DualBlock {
+    /// The image tokens' half.
+    pub image: Stream,
+    /// The text tokens' half.
+    pub text: Stream,
+}
+
+impl DualBlock {
+    /// Creates the block.
+    pub fn new(config: &DitConfig, device: &Device) -> Self {
+        Self {
+            image: Stream::new(config, device),
+            text: Stream::new(config, device),
+        }
+    }
+
+    /// Returns the updated image and text tokens.
+    ///
+    /// `lengths` are the tokens of each sample, image and real text, that attention may see.
+    ///
+    /// # Shapes
+    /// - `image`: `[batch, image tokens, width]`
+    /// - `text`: `[batch, text tokens, width]`
+    /// - `vec`: `[batch, width]`
+    pub fn forward(
+        &self,
+        image: Tensor<3>,
+        text: Tensor<3>,
+        vec: &Tensor<2>,
+        rope: &Rope,
+        lengths: &[usize],
+    ) -> (Tensor<3>, Tensor<3>) {
+        let (image_tokens, text_tokens) = (image.dims()[1], text.dims()[1]);
+        let image_modulation = modulation(&self.image.modulation, vec);
+        let text_modulation = modulation(&self.text.modulation, vec);
+
+        let [image_q, image_k, image_v] = self.image.qkv(image.clone(), &image_modulation);
+        let [text_q, text_k, text_v] = self.text.qkv(text.clone(), &text_modulation);
+        let q = rope.rotate(Tensor::cat(vec![image_q, text_q], 1)); // [batch, tokens, heads, d]
+        let k = rope.rotate(Tensor::cat(vec![image_k, text_k], 1));
+        let v = Tensor::cat(vec![image_v, text_v], 1);
+        let attended = attend(q, k, v, lengths); // [batch, tokens, width]
+
+        let to_image = attended.clone().narrow(1, 0, image_tokens);
+        let to_text = attended.narrow(1, image_tokens, text_tokens);
+        (
+            self.image.update(image, to_image, &image_modulation),
+            self.text.update(text, to_text, &text_modulation),
+        )
+    }
+}
+
+/// Shift, scale and gate of the attention, then of the MLP.
+type Modulation = [Tensor<3>; 6];
+
+/// One kind of tokens' half of a [`DualBlock`].
+#[derive(Module, Debug)]
+pub struct Stream {
+    /// Conditioning vector to a modulation.
+    pub modulation: Linear,
+    /// Queries.
+    pub q: Linear,
+    /// Keys.
+    pub k: Linear,
+    /// Values.
+    pub v: Linear,
+    /// Norm of a head's query.
+    pub q_norm: RmsNorm,
+    /// Norm of a head's key.
+    pub k_norm: RmsNorm,
+    /// Attention's output.
+    pub proj: Linear,
+    /// The feed-forward part.
+    pub mlp: Mlp,
+    heads: usize,
+}
+
+impl Stream {
+    fn new(config: &DitConfig, device: &Device) -> Self {
+        let width = config.width();
+        let linear = |out| LinearConfig::new(width, out).init(device);
+        let norm = || RmsNormConfig::new(config.head_dim).init(device);
+        Self {
+            modulation: linear(6 * width),
+            q: linear(width),
+            k: linear(width),
+            v: linear(width),
+            q_norm: norm(),
+            k_norm: norm(),
+            proj: linear(width),
+            mlp: Mlp::new([width, config.mlp_width(), width], device),
+            heads: config.heads,
+        }
+    }
+
+    /// Normalised queries and keys, and values: `[batch, tokens, heads, head_dim]`.
+    fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &Modulation) -> [Tensor<4>; 3] {
+        let x = modulate(layer_norm(x, NORM_EPS), shift.clone(), scale.clone());
+        let heads = |linear: &Linear| split_heads(linear.forward(x.clone()), self.heads);
+        [
+            self.q_norm.forward(heads(&self.q)),
+            self.k_norm.forward(heads(&self.k)),
+            heads(&self.v),
+        ]
+    }
+
+    /// Adds the attention's output, then the MLP's.
+    fn update(&self, x: Tensor<3>, attended: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
+        let [_, _, gate, mlp_shift, mlp_scale, mlp_gate] = modulation.clone();
+        let x = x + self.proj.forward(attended) * gate;
+        let hidden = modulate(layer_norm(x.clone(), NORM_EPS), mlp_shift, mlp_scale);
+        x + self.mlp.forward(hidden, gelu_tanh) * mlp_gate
+    }
+}

@@ -1,0 +1,148 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod attention;
+mod config;
+mod dual_block;
+mod embed;
+mod final_layer;
+mod mlp;
+mod modulation;
+mod refiner;
+mod rope;
+mod single_block;
+
+use burn::{module::Module, nn::conv::Conv3d, tensor::Tensor};
+use burn_hunyuan_kernels::silu;
+
+use embed::sinusoid;
+
+pub use config::DitConfig;
+pub use dual_block::{DualBlock, Stream};
+pub use final_layer::FinalLayer;
+pub use mlp::Mlp;
+pub use refiner::{RefinerBlock, TextRefiner};
+pub use rope::Rope;
+pub use single_block::SingleBlock;
+
+/// Added to the variance by every layer norm.
+const NORM_EPS: f64 = 1e-6;
+
+/// What the video is to show.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// States of the language model, padded at the end: `[batch, tokens, text_dim]`.
+    pub text: Tensor<3>,
+    /// Number of real tokens of each sample, at least one.
+    pub text_lengths: Vec<usize>,
+    /// Pooled state of CLIP: `[batch, pooled_dim]`.
+    pub pooled: Tensor<2>,
+    /// Guidance scale times 1000: `[batch]`. Models without guidance embedding ignore it.
+    pub guidance: Option<Tensor<1>>,
+}
+
+/// The diffusion transformer: predicts the velocity of noisy latents (arXiv 2412.03603,
+/// section 4.2; diffusers `HunyuanVideoTransformer3DModel`).
+///
+/// Created by [`DitConfig::init`]. Activations are in the weights' dtype.
+#[derive(Module, Debug)]
+pub struct Dit {
+    /// Latents to image tokens.
+    pub image_in: Conv3d,
+    /// Text states to text tokens.
+    pub text_in: TextRefiner,
+    /// The timestep's part of the conditioning vector.
+    pub time_in: Mlp,
+    /// The guidance scale's part of the conditioning vector.
+    pub guidance_in: Option<Mlp>,
+    /// The pooled text's part of the conditioning vector.
+    pub pooled_in: Mlp,
+    /// The dual-stream blocks.
+    pub dual_blocks: Vec<DualBlock>,
+    /// The single-stream blocks.
+    pub single_blocks: Vec<SingleBlock>,
+    /// Image tokens to velocity.
+    pub final_layer: FinalLayer,
+    patch: [usize; 3],
+    rope_axes: [usize; 3],
+    rope_theta: f64,
+}
+
+impl Dit {
+    /// The velocity, noise minus data, at `latents`, in the weights' dtype.
+    ///
+    /// # Shapes
+    /// - `latents`: `[batch, in_channels, frames, height, width]`, multiples of the patch
+    /// - `timestep`: f32 `[batch]`, from 0 (data) to 1000 (noise)
+    /// - output: `[batch, out_channels, frames, height, width]`
+    ///
+    /// # Panics
+    /// On shapes that disagree, and without a guidance scale where the model takes one.
+    pub fn forward(
+        &self,
+        latents: Tensor<5>,
+        timestep: Tensor<1>,
+        condition: &Condition,
+    ) -> Tensor<5> {
+        let (device, dtype) = (latents.device(), self.image_in.weight.dtype());
+        let [batch, _, frames, height, width] = latents.dims();
+        let [pt, ph, pw] = self.patch;
+        let grid = [frames / pt, height / ph, width / pw];
+        let image_tokens = grid.iter().product::<usize>();
+
+        // Padding beyond the longest text takes no part at all; shorter texts end at their length.
+        let text_lengths = &condition.text_lengths;
+        assert_eq!(text_lengths.len(), batch, "a text length for each sample");
+        let text_tokens = text_lengths.iter().copied().max().unwrap_or(0);
+        let text = condition.text.clone().narrow(1, 0, text_tokens).cast(dtype);
+        let lengths: Vec<usize> = text_lengths.iter().map(|n| image_tokens + n).collect();
+
+        let vec = self.conditioning(timestep.clone(), condition); // [batch, width]
+        let rope = Rope::new(self.rope_axes, self.rope_theta, grid, text_tokens, &device);
+        let image = self.image_in.forward(latents.cast(dtype)); // [batch, width, t, h, w]
+        let mut image = image.flatten::<3>(2, 4).swap_dims(1, 2); // [batch, image tokens, width]
+        let mut text = self.text_in.forward(text, timestep, text_lengths); // [batch, .., width]
+
+        for block in &self.dual_blocks {
+            (image, text) = block.forward(image, text, &vec, &rope, &lengths);
+        }
+        let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
+        for block in &self.single_blocks {
+            tokens = block.forward(tokens, &vec, &rope, &lengths);
+        }
+        let image = tokens.narrow(1, 0, image_tokens);
+        unpatchify(self.final_layer.forward(image, &vec), grid, self.patch)
+    }
+
+    /// The vector that modulates every block: `[batch, width]`.
+    fn conditioning(&self, timestep: Tensor<1>, condition: &Condition) -> Tensor<2> {
+        let dtype = self.image_in.weight.dtype();
+        let mut vec = self.time_in.forward(sinusoid(timestep).cast(dtype), silu);
+        if let Some(guidance_in) = &self.guidance_in {
+            let guidance = condition.guidance.clone();
+            let guidance = guidance.expect("a guidance-distilled model needs a guidance scale");
+            // The reference holds the scale in the model's dtype: in bf16, 6000 is 6016.
+            vec = vec + guidance_in.forward(sinusoid(guidance.cast(dtype)).cast(dtype), silu);
+        }
+        let pooled = condition.pooled.clone().cast(dtype);
+        vec + self.pooled_in.forward(pooled, silu)
+    }
+}
+
+/// Lays the patches of all tokens out as a video.
+///
+/// # Shapes
+/// - `patches`: `[batch, t h w, channels * patch values]`
+/// - output: `[batch, channels, frames, height, width]`
+fn unpatchify(patches: Tensor<3>, [t, h, w]: [usize; 3], [pt, ph, pw]: [usize; 3]) -> Tensor<5> {
+    let [batch, _, values] = patches.dims();
+    let channels = values / (pt * ph * pw);
+    // First time, then height and width: some backends know no more than six axes.
+    let frames = patches
+        .reshape([batch, t, h * w, channels, pt, ph * pw])
+        .permute([0, 3, 1, 4, 2, 5]); // [batch, channels, t, pt, h w, ph pw]
+    frames
+        .reshape([batch * channels * t * pt, h, w, ph, pw])
+        .swap_dims(2, 3)
+        .reshape([batch, channels, t * pt, h * ph, w * pw])
+}

@@ -1,0 +1,144 @@
+//! The text token refiner.
+
+use burn::{
+    module::Module,
+    nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    tensor::{DType, Device, Tensor},
+};
+use burn_hunyuan_kernels::silu;
+
+use crate::{
+    DitConfig, NORM_EPS,
+    attention::{attend, split_heads},
+    embed::{TIME_CHANNELS, sinusoid},
+    mlp::Mlp,
+    modulation::modulation,
+};
+
+/// Hidden channels of a refiner block's MLP, in widths, whatever the model's own ratio is.
+const MLP_RATIO: usize = 4;
+
+/// Turns the causal language model's states into text tokens by bidirectional attention
+/// (arXiv 2412.03603, section 4.3).
+///
+/// diffusers `HunyuanVideoTokenRefiner`.
+#[derive(Module, Debug)]
+pub struct TextRefiner {
+    /// Text states to tokens.
+    pub proj: Linear,
+    /// The timestep's part of the conditioning.
+    pub time_in: Mlp,
+    /// The mean text state's part of the conditioning.
+    pub context_in: Mlp,
+    /// The blocks.
+    pub blocks: Vec<RefinerBlock>,
+}
+
+impl TextRefiner {
+    /// Creates the refiner.
+    pub fn new(config: &DitConfig, device: &Device) -> Self {
+        let width = config.width();
+        Self {
+            proj: LinearConfig::new(config.text_dim, width).init(device),
+            time_in: Mlp::new([TIME_CHANNELS, width, width], device),
+            context_in: Mlp::new([config.text_dim, width, width], device),
+            blocks: (0..config.refiner_blocks)
+                .map(|_| RefinerBlock::new(config, device))
+                .collect(),
+        }
+    }
+
+    /// Refines the text states; sample `i` has `lengths[i]` real tokens, the rest is padding.
+    ///
+    /// # Shapes
+    /// - `text`: `[batch, tokens, text_dim]`
+    /// - `timestep`: `[batch]`
+    /// - output: `[batch, tokens, width]`
+    pub fn forward(&self, text: Tensor<3>, timestep: Tensor<1>, lengths: &[usize]) -> Tensor<3> {
+        let time = sinusoid(timestep).cast(text.dtype());
+        let vec = self.time_in.forward(time, silu)
+            + self
+                .context_in
+                .forward(mean_state(text.clone(), lengths), silu);
+        let tokens = self.proj.forward(text);
+        self.blocks
+            .iter()
+            .fold(tokens, |tokens, block| block.forward(tokens, &vec, lengths))
+    }
+}
+
+/// Mean of every sample's real text states, summed in f32.
+///
+/// # Shapes
+/// - `text`: `[batch, tokens, text_dim]`
+/// - output: `[batch, text_dim]`
+fn mean_state(text: Tensor<3>, lengths: &[usize]) -> Tensor<2> {
+    let mean = |(i, &length): (usize, &usize)| {
+        let real = text.clone().narrow(0, i, 1).narrow(1, 0, length);
+        real.cast(DType::F32).mean_dim(1).squeeze_dim::<2>(1)
+    };
+    let means = lengths.iter().enumerate().map(mean).collect();
+    Tensor::cat(means, 0).cast(text.dtype())
+}
+
+/// A block of the [`TextRefiner`]: pre-norm attention and MLP, each behind a gate.
+///
+/// diffusers `HunyuanVideoIndividualTokenRefinerBlock`.
+#[derive(Module, Debug)]
+pub struct RefinerBlock {
+    /// Norm before the attention.
+    pub norm1: LayerNorm,
+    /// Queries.
+    pub q: Linear,
+    /// Keys.
+    pub k: Linear,
+    /// Values.
+    pub v: Linear,
+    /// Attention's output.
+    pub proj: Linear,
+    /// Norm before the MLP.
+    pub norm2: LayerNorm,
+    /// The feed-forward part.
+    pub mlp: Mlp,
+    /// Conditioning vector to the gates of attention and MLP.
+    pub modulation: Linear,
+    heads: usize,
+}
+
+impl RefinerBlock {
+    fn new(config: &DitConfig, device: &Device) -> Self {
+        let width = config.width();
+        let linear = |out| LinearConfig::new(width, out).init(device);
+        let norm = || {
+            LayerNormConfig::new(width)
+                .with_epsilon(NORM_EPS)
+                .init(device)
+        };
+        Self {
+            norm1: norm(),
+            q: linear(width),
+            k: linear(width),
+            v: linear(width),
+            proj: linear(width),
+            norm2: norm(),
+            mlp: Mlp::new([width, MLP_RATIO * width, width], device),
+            modulation: linear(2 * width),
+            heads: config.heads,
+        }
+    }
+
+    /// Returns the updated tokens: `[batch, tokens, width]` to the same shape.
+    ///
+    /// Real tokens attend to real tokens. The reference's mask says so too, and further lets every
+    /// token see token 0 so that no row of it is empty: token 0 is always real, and what padding
+    /// attends to is of no consequence, so the real tokens come out the same.
+    pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, lengths: &[usize]) -> Tensor<3> {
+        let [gate, mlp_gate] = modulation(&self.modulation, vec);
+        let hidden = self.norm1.forward(x.clone());
+        let [q, k, v] = [&self.q, &self.k, &self.v]
+            .map(|linear| split_heads(linear.forward(hidden.clone()), self.heads));
+        let x = x + self.proj.forward(attend(q, k, v, lengths)) * gate;
+        let hidden = self.norm2.forward(x.clone());
+        x + self.mlp.forward(hidden, silu) * mlp_gate
+    }
+}

@@ -1,0 +1,84 @@
+//! The single-stream block.
+
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor},
+};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, modulate};
+
+use crate::{
+    DitConfig, NORM_EPS,
+    attention::{attend, split_heads},
+    modulation::modulation,
+    rope::Rope,
+};
+
+/// A block over one sequence of image and text tokens, attention and MLP side by side
+/// (the "single-stream" phase of arXiv 2412.03603, section 4.2; arXiv 2302.05442).
+#[derive(Module, Debug)]
+pub struct SingleBlock {
+    /// Conditioning vector to shift, scale and gate.
+    pub modulation: Linear,
+    /// Queries.
+    pub q: Linear,
+    /// Keys.
+    pub k: Linear,
+    /// Values.
+    pub v: Linear,
+    /// The MLP's first layer.
+    pub mlp: Linear,
+    /// Norm of a head's query.
+    pub q_norm: RmsNorm,
+    /// Norm of a head's key.
+    pub k_norm: RmsNorm,
+    /// Output of the attention and the MLP's second layer in one.
+    pub proj: Linear,
+    heads: usize,
+}
+
+impl SingleBlock {
+    /// Creates the block.
+    pub fn new(config: &DitConfig, device: &Device) -> Self {
+        let (width, mlp_width) = (config.width(), config.mlp_width());
+        let linear = |out| LinearConfig::new(width, out).init(device);
+        let norm = || RmsNormConfig::new(config.head_dim).init(device);
+        Self {
+            modulation: linear(3 * width),
+            q: linear(width),
+            k: linear(width),
+            v: linear(width),
+            mlp: linear(mlp_width),
+            q_norm: norm(),
+            k_norm: norm(),
+            proj: LinearConfig::new(width + mlp_width, width).init(device),
+            heads: config.heads,
+        }
+    }
+
+    /// Returns the updated tokens.
+    ///
+    /// `lengths` are the tokens of each sample, image and real text, that attention may see.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, image and text tokens, width]`
+    /// - `vec`: `[batch, width]`
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        vec: &Tensor<2>,
+        rope: &Rope,
+        lengths: &[usize],
+    ) -> Tensor<3> {
+        let [shift, scale, gate] = modulation(&self.modulation, vec);
+        let hidden = modulate(layer_norm(x.clone(), NORM_EPS), shift, scale);
+
+        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.heads);
+        let q = rope.rotate(self.q_norm.forward(heads(&self.q))); // [batch, tokens, heads, d]
+        let k = rope.rotate(self.k_norm.forward(heads(&self.k)));
+        let attended = attend(q, k, heads(&self.v), lengths); // [batch, tokens, width]
+
+        let mlp = gelu_tanh(self.mlp.forward(hidden)); // [batch, tokens, mlp_ratio * width]
+        x + self.proj.forward(Tensor::cat(vec![attended, mlp], 2)) * gate
+    }
+}

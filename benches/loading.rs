@@ -1,0 +1,120 @@
+//! Peak host memory and time of loading a checkpoint of more than 2 GB, as a multiple of the
+//! model's size in the run's dtype: `cargo bench --bench loading`.
+//!
+//! Each case runs in a process of its own, because a peak is one number for the life of a process.
+
+use std::{
+    io::{BufWriter, Write},
+    ops::ControlFlow,
+    path::Path,
+    process::Command,
+    time::Instant,
+};
+
+use burn::tensor::{Device, FloatDType, bf16};
+use burn_hunyuan::checkpoint::{Model, load_module, parameters};
+use burn_hunyuan_dit::DitConfig;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The official width with fewer blocks: 1.1 billion parameters.
+fn config() -> DitConfig {
+    DitConfig::new().with_dual_blocks(1).with_single_blocks(4)
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, path, dtype] = arguments.as_slice()
+        && Path::new(path).is_file()
+    {
+        return load(Path::new(path), dtype);
+    }
+    let folder = tempfile::tempdir()?;
+    println!(
+        "{:<6}{:<6}{:>10}{:>12}{:>8}{:>10}",
+        "file", "run", "model GB", "peak GB", "ratio", "seconds"
+    );
+    for (stored, dtypes) in [("f32", ["f32", "bf16"]), ("bf16", ["bf16", "f32"])] {
+        let path = folder.path().join(format!("{stored}.safetensors"));
+        write(&path, stored)?;
+        for dtype in dtypes {
+            print!("{stored:<6}{dtype:<6}");
+            std::io::stdout().flush()?;
+            Command::new(&arguments[0]).arg(&path).arg(dtype).status()?;
+        }
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+/// Writes random weights.
+fn write(path: &Path, dtype: &str) -> Result<()> {
+    let parameters = parameters(&config().init(&Device::flex()));
+    let (name, width) = if dtype == "f32" {
+        ("F32", 4)
+    } else {
+        ("BF16", 2)
+    };
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for parameter in &parameters {
+        let start = end;
+        end += width * parameter.shape.iter().product::<usize>();
+        let info = serde_json::json!({
+            "dtype": name, "shape": parameter.shape, "data_offsets": [start, end],
+        });
+        header.insert(parameter.name.clone(), info);
+    }
+    let header = serde_json::to_vec(&header)?;
+    let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    let mut state = 1u32;
+    for _ in 0..end / width {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        let value = state as f32 / u32::MAX as f32 - 0.5;
+        match width {
+            4 => file.write_all(&value.to_le_bytes())?,
+            _ => file.write_all(&bf16::from_f32(value).to_le_bytes())?,
+        }
+    }
+    Ok(file.flush()?)
+}
+
+/// Loads the file and prints the rest of its line.
+fn load(path: &Path, dtype: &str) -> Result<()> {
+    let (dtype, width) = match dtype {
+        "f32" => (FloatDType::F32, 4),
+        _ => (FloatDType::BF16, 2),
+    };
+    let start = Instant::now();
+    let part = Model::open(&[path])?.transformer()?;
+    let module = part.config.init(&Device::flex());
+    let go = &mut |_, _| ControlFlow::Continue(());
+    let module = load_module(module, &part.weights, dtype, go)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let elements: usize = part
+        .weights
+        .iter()
+        .map(|(_, tensor)| tensor.elements())
+        .sum();
+    let model = (width * elements) as f64 / 1e9;
+    let peak = peak_memory()?;
+    drop(module);
+    println!(
+        "{model:>10.2}{peak:>12.2}{:>8.3}{seconds:>10.1}",
+        peak / model
+    );
+    Ok(())
+}
+
+/// The most memory that this process has held at once, in GB (Linux).
+fn peak_memory() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .ok_or("no VmHWM")?;
+    let kib: f64 = line.split_whitespace().nth(1).ok_or("no value")?.parse()?;
+    Ok(kib * 1024.0 / 1e9)
+}

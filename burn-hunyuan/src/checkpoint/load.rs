@@ -1,0 +1,229 @@
+//! Weights into modules, one tensor at a time.
+
+use std::{collections::HashSet, ops::ControlFlow};
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{DType, FloatDType, Tensor},
+};
+
+use super::{Error, Weights, convert};
+
+/// A parameter of a module as a checkpoint stores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Dotted path in the module; in a [`Mismatch`], the name in the file.
+    pub name: String,
+    /// Extents in a file: linear weights are `[out, in]` there.
+    pub shape: Vec<usize>,
+}
+
+/// What differs between a module and a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Mismatch {
+    /// Parameters that the checkpoint lacks.
+    pub missing: Vec<Parameter>,
+    /// Parameters that have another shape in the checkpoint, and that shape.
+    pub misshapen: Vec<(Parameter, Vec<usize>)>,
+    /// Tensors of the checkpoint that the module has no parameter for.
+    pub unexpected: Vec<String>,
+}
+
+impl Mismatch {
+    /// Whether the checkpoint fits exactly.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.misshapen.is_empty() && self.unexpected.is_empty()
+    }
+}
+
+/// The parameters of a module in its order, none of them initialised by this.
+pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
+    let mut list = List::default();
+    module.visit(&mut list);
+    list.parameters
+}
+
+/// Compares a checkpoint with the module it is to be loaded into. Names are those of the file.
+pub fn check<M: Module>(module: &M, weights: &Weights) -> Mismatch {
+    let parameters = parameters(module);
+    let known: HashSet<_> = parameters.iter().map(|p| p.name.clone()).collect();
+    let unexpected = weights.names().filter(|name| !known.contains(*name));
+    let mut mismatch = Mismatch {
+        unexpected: unexpected.map(|name| weights.name_in_file(name)).collect(),
+        ..Mismatch::default()
+    };
+    for Parameter { name, shape } in parameters {
+        let found = weights.get(&name).map(|tensor| tensor.shape().to_vec());
+        let parameter = Parameter {
+            name: weights.name_in_file(&name),
+            shape,
+        };
+        match found {
+            None => mismatch.missing.push(parameter),
+            Some(found) if found != parameter.shape => mismatch.misshapen.push((parameter, found)),
+            Some(_) => {}
+        }
+    }
+    mismatch
+}
+
+/// Loads every parameter of `module` from `weights` onto the parameter's device, as `dtype`.
+///
+/// Reads and converts one tensor at a time, so that beside the module itself no more than one
+/// tensor is in memory. `progress` hears the bytes done and the bytes in all (of the file) after
+/// each tensor, and may break off.
+///
+/// # Errors
+/// Before anything is read: missing, misshapen or unexpected tensors, an unsupported dtype. While
+/// reading: NaN or infinite weights, an unreadable file, or [`Error::Cancelled`].
+pub fn load_module<M: Module>(
+    module: M,
+    weights: &Weights,
+    dtype: FloatDType,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<M, Error> {
+    convert::check_dtypes(weights)?;
+    let mismatch = check(&module, weights);
+    if !mismatch.is_empty() {
+        return Err(Error::Mismatch {
+            origin: weights.origin().to_path_buf(),
+            mismatch,
+        });
+    }
+    let total = parameters(&module)
+        .iter()
+        .filter_map(|p| weights.get(&p.name))
+        .map(|tensor| tensor.byte_len() as u64)
+        .sum();
+    let mut loader = Loader {
+        weights,
+        dtype,
+        progress,
+        path: Path::default(),
+        done: 0,
+        total,
+        error: None,
+    };
+    let module = module.map(&mut loader);
+    match loader.error {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// Where a traversal is: the fields entered, and the type that holds the innermost.
+#[derive(Default)]
+struct Path(Vec<(String, String)>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((name.to_string(), container.to_string()));
+    }
+
+    /// The dotted path; burn calls the affine part of its norms gamma and beta, files do not.
+    fn name(&self) -> String {
+        let fields = self
+            .0
+            .iter()
+            .map(|(field, container)| match field.as_str() {
+                "gamma" if container == "Struct:LayerNorm" => "weight",
+                "beta" if container == "Struct:LayerNorm" => "bias",
+                field => field,
+            });
+        fields.collect::<Vec<_>>().join(".")
+    }
+
+    /// Whether the parameter is the weight of a linear layer, `[in, out]` in burn and
+    /// `[out, in]` in a file.
+    fn is_transposed(&self) -> bool {
+        let last = self.0.last();
+        last.is_some_and(|(field, container)| field == "weight" && container == "Struct:Linear")
+    }
+}
+
+/// Collects the parameters.
+#[derive(Default)]
+struct List {
+    path: Path,
+    parameters: Vec<Parameter>,
+}
+
+impl ModuleVisitor for List {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.0.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut shape = param.lazy_shape().as_slice().to_vec();
+        if self.path.is_transposed() {
+            shape.reverse();
+        }
+        self.parameters.push(Parameter {
+            name: self.path.name(),
+            shape,
+        });
+    }
+}
+
+/// Replaces the parameters. A mapper cannot fail, so the first error is kept and the rest of the
+/// module passed over.
+struct Loader<'a> {
+    weights: &'a Weights,
+    dtype: FloatDType,
+    progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    path: Path,
+    done: u64,
+    total: u64,
+    error: Option<Error>,
+}
+
+impl Loader<'_> {
+    fn load<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Tensor<D>, Error> {
+        let name = self.path.name();
+        let Some(stored) = self.weights.get(&name) else {
+            unreachable!("`check` found `{name}`");
+        };
+        let data = convert::read(&self.weights.name_in_file(&name), stored, self.dtype)?;
+        let tensor = Tensor::from_data(data, (&param.lazy_device(), DType::from(self.dtype)));
+        self.done += stored.byte_len() as u64;
+        if (self.progress)(self.done, self.total).is_break() {
+            return Err(Error::Cancelled);
+        }
+        // A view: matrix products read either order, so nothing is copied.
+        Ok(if self.path.is_transposed() {
+            tensor.transpose()
+        } else {
+            tensor
+        })
+    }
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.0.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.error.is_some() {
+            return param;
+        }
+        match self.load(&param) {
+            Ok(tensor) => {
+                let id = param.id;
+                param.transform_for_load(tensor, id)
+            }
+            Err(error) => {
+                self.error = Some(error);
+                param
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Checkpoints: names, files and formats. The models know tensors only.
+//!
+//! | step | what happens | file |
+//! | --- | --- | --- |
+//! | [`Model::open`] | finds the four components in folders and files | `model` |
+//! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `safetensors`, `pt` |
+//! | [`recognise`] | tells component and layout from the names, and renames to ours | `layout` |
+//! | [`Model::vae`] and its like | sizes from tensors, `config.json`, or the published model | `sizes` |
+//! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `storage` |
+//!
+//! Only the last step reads weights. [`inspect`] stops before it and reports what it would find.
+//!
+//! Layouts that are read: diffusers; Tencent's original, with fused projections; the files
+//! repackaged for ComfyUI; latent diffusion's names for the VAE; and the names of our own modules.
+//! Another is added by a column of the table in `layout/dit.rs`.
+
+mod convert;
+mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod inspect;
+mod layout;
+mod load;
+mod model;
+mod pt;
+mod safetensors;
+mod sizes;
+mod storage;
+mod tiny;
+mod weights;
+mod whole;
+
+pub use error::Error;
+pub use inspect::{ComponentReport, Report, inspect};
+pub use layout::{Component, Recognised, recognise};
+pub use load::{Mismatch, Parameter, check, load_module, parameters};
+pub use model::{Model, Part};
+pub use weights::{StoredTensor, Weights};

@@ -1,0 +1,127 @@
+//! PyTorch's `.pt` and `.bin` files. The pickle is parsed, never run: an object that it asks to be
+//! built by calling a function is skipped, whatever the function.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ::safetensors::Dtype;
+use pytorch_reader::{DType, PytorchError, PytorchReader, Tensor};
+
+use super::{Error, StoredTensor, Weights, storage::Storage};
+
+/// Dictionaries that trainers wrap around the weights, the preferred first.
+const WRAPPERS: [&str; 5] = [
+    "module.",
+    "ema.",
+    "state_dict.",
+    "model_state_dict.",
+    "model.",
+];
+
+/// Opens a file written by `torch.save`; weights inside a known wrapper lose its name.
+pub(super) fn open(path: &Path) -> Result<Weights, Error> {
+    let reader = PytorchReader::new(path).map_err(|error| match error {
+        PytorchError::Io(source) if source.kind() == std::io::ErrorKind::NotFound => Error::Io {
+            path: path.to_path_buf(),
+            source,
+        },
+        error if error.to_string().contains("float8") => Error::Unsupported {
+            path: path.to_path_buf(),
+            what: "float8 weights cannot be loaded; use a checkpoint in F32, F16 or BF16".into(),
+        },
+        error => Error::Malformed {
+            path: path.to_path_buf(),
+            format: "PyTorch",
+            reason: error.to_string(),
+        },
+    })?;
+
+    let latest = Arc::default();
+    let mut weights = Weights::new(path);
+    for (name, tensor) in reader.into_tensors() {
+        let (dtype, shape, len) = (
+            stored_dtype(tensor.dtype()),
+            tensor.shape().to_vec(),
+            tensor.byte_len(),
+        );
+        let latest = Arc::clone(&latest);
+        let storage = Pickled {
+            path: path.to_path_buf(),
+            tensor,
+            latest,
+        };
+        weights.insert(
+            name,
+            StoredTensor::new(dtype, shape, Arc::new(storage), 0..len),
+        );
+    }
+    let wrapped = WRAPPERS.iter().map(|wrapper| weights.under(wrapper));
+    Ok(wrapped
+        .into_iter()
+        .find(|inner| !inner.is_empty())
+        .unwrap_or(weights))
+}
+
+/// A tensor of a `.pt` file.
+struct Pickled {
+    path: PathBuf,
+    tensor: Tensor,
+    latest: Arc<Mutex<Option<Latest>>>,
+}
+
+/// The tensor of a file that was read last. The reader yields whole tensors only, and the parts of
+/// a fused one are loaded one after the other.
+struct Latest {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Storage for Pickled {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_latest = latest
+            .as_ref()
+            .is_some_and(|latest| latest.name == self.tensor.name);
+        if !is_latest {
+            *latest = None; // before the next one is read, not beside it
+            let bytes = self.tensor.read().map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+            *latest = Some(Latest {
+                name: self.tensor.name.clone(),
+                bytes,
+            });
+        }
+        if let Some(latest) = &*latest {
+            consume(&latest.bytes[range]);
+        }
+        Ok(())
+    }
+}
+
+/// The same number format by its safetensors name.
+fn stored_dtype(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
+    }
+}

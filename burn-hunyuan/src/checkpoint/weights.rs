@@ -1,0 +1,376 @@
+//! Named tensors of a checkpoint, not yet read.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ::safetensors::Dtype;
+use burn::tensor::FloatDType;
+
+use super::{Error, pt, safetensors, storage::Storage};
+
+/// A contiguous run of bytes.
+#[derive(Clone)]
+struct Span {
+    storage: Arc<dyn Storage>,
+    range: Range<usize>,
+}
+
+/// A tensor of a checkpoint, not yet read.
+///
+/// Rows (slices along the first axis) are contiguous, so selecting and joining them costs nothing:
+/// the tensor is a list of byte ranges.
+#[derive(Clone)]
+pub struct StoredTensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// At least one.
+    spans: Vec<Span>,
+}
+
+impl std::fmt::Debug for StoredTensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {:?} of {}",
+            self.dtype,
+            self.shape,
+            self.path().display()
+        )
+    }
+}
+
+impl StoredTensor {
+    /// A tensor stored in one piece.
+    pub(super) fn new(
+        dtype: Dtype,
+        shape: Vec<usize>,
+        storage: Arc<dyn Storage>,
+        range: Range<usize>,
+    ) -> Self {
+        Self {
+            dtype,
+            shape,
+            spans: vec![Span { storage, range }],
+        }
+    }
+
+    /// Number format.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Size in the file, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.spans.iter().map(|span| span.range.len()).sum()
+    }
+
+    /// The file that holds it (the first, if several do).
+    pub fn path(&self) -> &Path {
+        self.spans[0].storage.path()
+    }
+
+    /// The slices `rows` of the first axis, or `None` where there are fewer.
+    pub fn rows(&self, rows: Range<usize>) -> Option<Self> {
+        let (&first, rest) = self.shape.split_first()?;
+        if rows.is_empty() || rows.end > first {
+            return None;
+        }
+        let row = self.byte_len() / first;
+        let mut skip = rows.start * row;
+        let mut left = rows.len() * row;
+        let mut spans = Vec::new();
+        for span in &self.spans {
+            let len = span.range.len();
+            let start = span.range.start + skip.min(len);
+            let end = span.range.end.min(start + left);
+            skip = skip.saturating_sub(len);
+            left -= end - start;
+            if start < end {
+                spans.push(Span {
+                    storage: span.storage.clone(),
+                    range: start..end,
+                });
+            }
+        }
+        let shape = [&[rows.len()], rest].concat();
+        Some(Self {
+            dtype: self.dtype,
+            shape,
+            spans,
+        })
+    }
+
+    /// This tensor and then `other` along the first axis, or `None` where they do not fit.
+    pub fn then(mut self, other: Self) -> Option<Self> {
+        if self.dtype != other.dtype || self.shape.get(1..)? != other.shape.get(1..)? {
+            return None;
+        }
+        self.shape[0] += other.shape[0];
+        self.spans.extend(other.spans);
+        Some(self)
+    }
+
+    /// The same elements with another shape, or `None` where their number differs.
+    pub fn reshaped(mut self, shape: Vec<usize>) -> Option<Self> {
+        if shape.iter().product::<usize>() != self.elements() {
+            return None;
+        }
+        self.shape = shape;
+        Some(self)
+    }
+
+    /// All bytes, as stored: little-endian, the last axis contiguous.
+    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::with_capacity(self.byte_len());
+        self.read(&mut |piece| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
+    }
+
+    /// Passes all bytes to `consume` in pieces of whole elements, in order.
+    pub(super) fn read(&self, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        self.spans
+            .iter()
+            .try_for_each(|span| span.storage.read(span.range.clone(), consume))
+    }
+}
+
+/// The tensors of a checkpoint by name. Opening reads headers only.
+#[derive(Clone)]
+pub struct Weights {
+    origin: PathBuf,
+    tensors: BTreeMap<String, StoredTensor>,
+    /// From the names here to those in the files, for messages.
+    name_in_file: Arc<dyn Fn(&str) -> String + Send + Sync>,
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(&self.tensors).finish()
+    }
+}
+
+impl Weights {
+    /// No tensors yet; `origin` is the file or folder that messages name.
+    pub fn new(origin: impl Into<PathBuf>) -> Self {
+        Self {
+            origin: origin.into(),
+            tensors: BTreeMap::new(),
+            name_in_file: Arc::new(str::to_string),
+        }
+    }
+
+    /// Opens a file (`.safetensors`, PyTorch's `.pt` or `.bin`, or the `.index.json` of a sharded
+    /// checkpoint) or a folder that holds one checkpoint.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::open(weights_file(path)?);
+        }
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => Self::open_index(path),
+            Some("pt" | "pth" | "bin" | "ckpt") => pt::open(path),
+            Some("gguf") => Err(Error::Unsupported {
+                path: path.to_path_buf(),
+                what: "GGUF files cannot be loaded; use a checkpoint in F32, F16 or BF16".into(),
+            }),
+            _ => safetensors::open(path),
+        }
+    }
+
+    /// A sharded checkpoint: the index maps each tensor's name to the file that holds it.
+    fn open_index(path: &Path) -> Result<Self, Error> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let malformed = |reason: String| Error::Malformed {
+            path: path.to_path_buf(),
+            format: "index",
+            reason,
+        };
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let index: Index = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+
+        let mut shards = BTreeMap::new();
+        let mut weights = Self::new(path);
+        for (name, file) in index.weight_map {
+            let shard = match shards.entry(file.clone()) {
+                std::collections::btree_map::Entry::Occupied(shard) => shard.into_mut(),
+                std::collections::btree_map::Entry::Vacant(slot) => {
+                    if Path::new(&file).file_name() != Some(file.as_ref()) {
+                        return Err(malformed(format!("`{file}` is not a plain file name")));
+                    }
+                    slot.insert(Self::open(path.with_file_name(&file))?)
+                }
+            };
+            let tensor = shard
+                .remove(&name)
+                .ok_or_else(|| malformed(format!("`{name}` is not in {file}")))?;
+            weights.insert(name, tensor);
+        }
+        Ok(weights)
+    }
+
+    /// The file or folder that these tensors come from.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// The number format of most of the bytes, of those that a device can compute in.
+    pub fn main_dtype(&self) -> FloatDType {
+        let bytes_in = |dtype| -> usize {
+            let tensors = self.tensors.values().filter(|tensor| tensor.dtype == dtype);
+            tensors.map(StoredTensor::byte_len).sum()
+        };
+        let formats = [
+            (FloatDType::F32, bytes_in(Dtype::F32)),
+            (FloatDType::F16, bytes_in(Dtype::F16)),
+            (FloatDType::BF16, bytes_in(Dtype::BF16)),
+        ];
+        let main = formats.into_iter().max_by_key(|(_, bytes)| *bytes);
+        main.map_or(FloatDType::F32, |(dtype, _)| dtype)
+    }
+
+    /// Names in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Names and tensors in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are no tensors.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&StoredTensor> {
+        self.tensors.get(name)
+    }
+
+    /// Adds a tensor, replacing one of the same name.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: StoredTensor) {
+        self.tensors.insert(name.into(), tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) -> Option<StoredTensor> {
+        self.tensors.remove(name)
+    }
+
+    /// Keeps the tensors whose names `keep` accepts.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// The tensors whose names begin with `prefix`, without it.
+    pub fn under(&self, prefix: &str) -> Self {
+        let tensors = self
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.into(), tensor.clone())))
+            .collect();
+        let (outer, prefix) = (self.name_in_file.clone(), prefix.to_string());
+        Self {
+            origin: self.origin.clone(),
+            tensors,
+            name_in_file: Arc::new(move |name| outer(&format!("{prefix}{name}"))),
+        }
+    }
+
+    /// No tensors of the same checkpoint, to be filled under other names: `old_name` leads from
+    /// those back to the names here.
+    pub(super) fn renamed(
+        &self,
+        old_name: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        let outer = self.name_in_file.clone();
+        Self {
+            origin: self.origin.clone(),
+            tensors: BTreeMap::new(),
+            name_in_file: Arc::new(move |name| outer(&old_name(name))),
+        }
+    }
+
+    /// What the tensor called `name` here is or would be called in the file.
+    pub fn name_in_file(&self, name: &str) -> String {
+        (self.name_in_file)(name)
+    }
+}
+
+/// The file of a folder that holds its weights, or lists the files that do.
+fn weights_file(folder: &Path) -> Result<PathBuf, Error> {
+    // Other files beside these are variants of the same weights in another dtype or format.
+    const NAMES: [&str; 8] = [
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.json",
+        "diffusion_pytorch_model.safetensors",
+        "model.safetensors",
+        "pytorch_model.bin.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.pt",
+        "mp_rank_00_model_states.pt",
+    ];
+    let named = NAMES
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.is_file());
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    let io = |source| Error::Io {
+        path: folder.to_path_buf(),
+        source,
+    };
+    let files = std::fs::read_dir(folder)
+        .map_err(io)?
+        .filter_map(Result::ok);
+    let is_safetensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
+    let mut files: Vec<_> = files
+        .map(|entry| entry.path())
+        .filter(is_safetensors)
+        .collect();
+    match (files.pop(), files.len()) {
+        (Some(only), 0) => Ok(only),
+        (None, _) => Err(Error::NotFound {
+            path: folder.to_path_buf(),
+            what: format!(
+                "no weights in this folder (looked for {})",
+                NAMES.join(", ")
+            ),
+        }),
+        (Some(_), others) => Err(Error::NotFound {
+            path: folder.to_path_buf(),
+            what: format!(
+                "{} safetensors files and no index; name the files to use",
+                others + 1
+            ),
+        }),
+    }
+}

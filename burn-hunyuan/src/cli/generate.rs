@@ -1,0 +1,310 @@
+//! `burn-hunyuan generate`.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use clap::Args;
+
+use super::{
+    options::{ModelOptions, RunOptions, Size},
+    print,
+    watch::Watch,
+};
+use crate::{
+    checkpoint::Component,
+    error::{Error, Result},
+    pipeline::{Pipeline, PromptCondition, Request, frame_images},
+    tensors::{TensorFile, load_tensor},
+    video::{self, VideoWriter},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// What the video shows
+    #[arg(
+        long,
+        required_unless_present = "prompt_file",
+        conflicts_with = "prompt_file"
+    )]
+    prompt: Option<String>,
+    /// Read the prompts from this file, one on each line
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
+    /// What the video shall not show; takes effect with --cfg above 1
+    #[arg(long, value_name = "TEXT")]
+    negative_prompt: Option<String>,
+    /// Height and width in pixels, multiples of 16 [default: 720x1280; 128x128 for the built-in
+    /// model]
+    #[arg(long, value_name = "HxW")]
+    size: Option<Size>,
+    /// Number of frames, 4k+1 [default: 129; 17 for the built-in model]
+    #[arg(long)]
+    frames: Option<usize>,
+    /// Number of denoising steps [default: 50; 20 for the built-in model]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Embedded guidance scale of guidance-distilled models
+    #[arg(long, default_value_t = 6.0)]
+    guidance: f64,
+    /// True classifier-free guidance scale; above 1 it doubles the work
+    #[arg(long, default_value_t = 1.0)]
+    cfg: f64,
+    /// Shift of the noise schedule [default: the model's, else 7]
+    #[arg(long)]
+    flow_shift: Option<f64>,
+    /// Seed of the initial noise [default: random, and printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Number of videos for each prompt, with consecutive seeds
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    num_videos: u16,
+    /// Frames per second of the file
+    #[arg(long, default_value_t = video::DEFAULT_FPS)]
+    fps: f64,
+    /// The file to write: .mp4, .gif or .png; a name without an extension is a folder of PNG files
+    #[arg(long, short, value_name = "PATH")]
+    output: PathBuf,
+    /// Start from the tensor `latents` of this safetensors file instead of noise
+    #[arg(long, value_name = "FILE")]
+    init_latents: Option<PathBuf>,
+    /// Write prompt_embeds, prompt_mask, pooled, latents and frames to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    save_tensors: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// One video to be made.
+struct Job {
+    request: Request,
+    output: PathBuf,
+    writer: VideoWriter,
+}
+
+impl Generate {
+    pub fn run(self) -> Result<()> {
+        let mut requests = self.requests()?;
+        if requests.len() > 1 && (self.init_latents.is_some() || self.save_tensors.is_some()) {
+            let message = "--init-latents and --save-tensors work with one video at a time";
+            return Err(Error::Request(message.into()));
+        }
+        if self.cfg > 1.0 && self.negative_prompt.is_none() {
+            tracing::warn!(
+                "--cfg does nothing without --negative-prompt, which may be \"\" (as in the reference)"
+            );
+        }
+        // Everything that can fail for the user's sake fails before a weight is read.
+        let pipeline = self.run.pipeline(&self.model)?;
+        if let (Some(path), [request]) = (&self.init_latents, requests.as_mut_slice()) {
+            request.init_latents = Some(load_tensor::<5>(path, "latents", pipeline.device())?);
+        }
+        for request in &requests {
+            pipeline.check(request)?;
+        }
+        let (mut pipeline, watch) = Watch::attach(pipeline, self.run.quiet);
+        let jobs = self.jobs(requests)?;
+        let tensors = self.save_tensors.as_deref().map(TensorFile::create);
+        let mut tensors = tensors.transpose()?;
+
+        let conditions = self.encode(&mut pipeline, &jobs)?;
+        let mut latents: Vec<Tensor<5>> = Vec::new();
+        for (job, (condition, negative)) in jobs.iter().zip(&conditions) {
+            latents.push(pipeline.denoise(&job.request, condition, negative.as_ref())?);
+        }
+        pipeline.free(Component::Transformer);
+        for ((job, (condition, _)), latents) in jobs.into_iter().zip(&conditions).zip(latents) {
+            self.finish(&mut pipeline, job, condition, latents, tensors.take())?;
+        }
+        watch.summarise();
+        Ok(())
+    }
+
+    /// One request for each prompt and seed.
+    fn requests(&self) -> Result<Vec<Request>> {
+        let prompts = match (&self.prompt, &self.prompt_file) {
+            (Some(prompt), _) => vec![prompt.clone()],
+            (None, Some(path)) => read_prompts(path)?,
+            (None, None) => Vec::new(),
+        };
+        let tiny = self.model.is_tiny();
+        let size = match (self.size, tiny) {
+            (Some(size), _) => size,
+            (None, true) => Size {
+                height: 128,
+                width: 128,
+            },
+            (None, false) => Size {
+                height: 720,
+                width: 1280,
+            },
+        };
+        let first_seed = self
+            .seed
+            .unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let mut requests = Vec::new();
+        for prompt in prompts {
+            for i in 0..self.num_videos {
+                let seed = first_seed.wrapping_add(i.into());
+                let request = Request {
+                    prompt: prompt.clone(),
+                    negative_prompt: self.negative_prompt.clone(),
+                    height: size.height,
+                    width: size.width,
+                    frames: self.frames.unwrap_or(if tiny { 17 } else { 129 }),
+                    steps: self.steps.unwrap_or(if tiny { 20 } else { 50 }),
+                    guidance: self.guidance,
+                    cfg: self.cfg,
+                    flow_shift: self.flow_shift,
+                    seed,
+                    init_latents: None,
+                };
+                request.validate()?;
+                requests.push(request);
+            }
+        }
+        Ok(requests)
+    }
+
+    /// Opens the files to be written, so that an unwritable one is known at once.
+    fn jobs(&self, requests: Vec<Request>) -> Result<Vec<Job>> {
+        let many = requests.len() > 1;
+        let numbered = requests.into_iter().enumerate().map(|(i, request)| {
+            let output = if many {
+                numbered(&self.output, i + 1)
+            } else {
+                self.output.clone()
+            };
+            let (width, height) = (request.width as u32, request.height as u32);
+            let quality = video::Quality::default();
+            let writer = VideoWriter::create(&output, width, height, self.fps, quality)?;
+            Ok(Job {
+                request,
+                output,
+                writer,
+            })
+        });
+        numbered.collect()
+    }
+
+    /// Encodes all prompts, each with the negative prompt, and frees the text encoders.
+    fn encode(
+        &self,
+        pipeline: &mut Pipeline,
+        jobs: &[Job],
+    ) -> Result<Vec<(PromptCondition, Option<PromptCondition>)>> {
+        let mut conditions: Vec<(PromptCondition, Option<PromptCondition>)> = Vec::new();
+        for (i, job) in jobs.iter().enumerate() {
+            // The videos of one prompt follow each other.
+            let same = i > 0 && jobs[i - 1].request.prompt == job.request.prompt;
+            if let Some(condition) = conditions.last().filter(|_| same) {
+                conditions.push(condition.clone());
+                continue;
+            }
+            let condition = pipeline.encode_prompt(&job.request.prompt)?;
+            warn_of_truncation(&condition);
+            let negative = match job.request.effective_negative_prompt() {
+                Some(prompt) => Some(pipeline.encode_prompt(prompt)?),
+                None => None,
+            };
+            conditions.push((condition, negative));
+        }
+        pipeline.free(Component::TextEncoder);
+        pipeline.free(Component::TextEncoder2);
+        Ok(conditions)
+    }
+
+    /// Decodes one video into its file.
+    fn finish(
+        &self,
+        pipeline: &mut Pipeline,
+        mut job: Job,
+        condition: &PromptCondition,
+        latents: Tensor<5>,
+        mut tensors: Option<TensorFile>,
+    ) -> Result<()> {
+        if let Some(tensors) = &mut tensors {
+            tensors.insert("prompt_embeds", condition.states.clone());
+            tensors.insert("prompt_mask", condition.mask());
+            tensors.insert("pooled", condition.pooled.clone());
+            tensors.insert("latents", latents.clone());
+        }
+        pipeline.decode(latents, &mut |stretch| {
+            if let Some(tensors) = &mut tensors {
+                tensors.append("frames", stretch.clone().swap_dims(1, 2), 1);
+            }
+            for frame in frame_images(stretch) {
+                job.writer.write(&frame)?;
+            }
+            Ok(())
+        })?;
+        if let Some(tensors) = tensors {
+            tensors.save()?;
+        }
+        job.writer.finish()?;
+        if self.run.quiet {
+            return Ok(());
+        }
+        let (output, seed) = (job.output.display(), job.request.seed);
+        print(format_args!("{output} (seed {seed})"))
+    }
+}
+
+/// The lines of a prompt file that are not empty.
+fn read_prompts(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let prompts: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if prompts.is_empty() {
+        let path = path.display();
+        return Err(Error::Request(format!(
+            "{path} has no prompt; write one on each line"
+        )));
+    }
+    Ok(prompts.into_iter().map(String::from).collect())
+}
+
+/// `cat.mp4` becomes `cat-2.mp4`.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match path.extension() {
+        Some(extension) => {
+            path.with_file_name(format!("{stem}-{number}.{}", extension.to_string_lossy()))
+        }
+        None => path.with_file_name(format!("{stem}-{number}")),
+    }
+}
+
+/// Tells which part of the prompt the encoders had no room for.
+fn warn_of_truncation(condition: &PromptCondition) {
+    let encoders = [
+        ("LLaMA", &condition.dropped),
+        ("CLIP", &condition.dropped_by_clip),
+    ];
+    for (encoder, dropped) in encoders {
+        if let Some(text) = dropped {
+            tracing::warn!("the prompt is too long for {encoder}; it does not see: {text}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_outputs_are_numbered_before_the_extension() {
+        assert_eq!(
+            numbered(Path::new("a/cat.mp4"), 2),
+            Path::new("a/cat-2.mp4")
+        );
+        assert_eq!(numbered(Path::new("frames"), 1), Path::new("frames-1"));
+    }
+}

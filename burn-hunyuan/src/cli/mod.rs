@@ -1,0 +1,82 @@
+//! The command line: thin, over the library.
+
+mod bench;
+mod devices;
+mod generate;
+mod inspect;
+mod options;
+mod reconstruct;
+mod watch;
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// HunyuanVideo in pure Rust: text in, video out.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate a video from a prompt
+    Generate(generate::Generate),
+    /// Encode a video and decode it again; prints PSNR and SSIM
+    Reconstruct(reconstruct::Reconstruct),
+    /// Tell what a checkpoint holds and whether it is whole, without loading it
+    Inspect(inspect::Inspect),
+    /// List the devices that this build can see
+    Devices,
+    /// Time a component with random weights; prints JSON
+    Bench(bench::Bench),
+}
+
+/// Runs the program with the arguments of the process.
+///
+/// Exits with 0, with 1 for a failure, with 2 for bad usage.
+pub fn run() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+    let result = match Arguments::parse().command {
+        Command::Generate(command) => command.run(),
+        Command::Reconstruct(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Devices => devices::run(),
+        Command::Bench(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            match error {
+                Error::Request(_) | Error::Device(_) | Error::Dtype { .. } => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Prints a result to the standard output. A reader that has heard enough (`| head`) is no failure.
+fn print(text: impl Display) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let message = format!("cannot write to the standard output: {error}");
+            Err(Error::Unusable(message))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,185 @@
+//! Options that commands share.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, FloatDType};
+use burn_hunyuan_vae::TilingMode;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    checkpoint::{Component, Model},
+    device,
+    error::Result,
+    pipeline::Pipeline,
+};
+
+/// Which model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelOptions {
+    /// A pipeline folder, the original ckpts folder, files of the components, or a hub id
+    /// (owner/name[@revision]); the small built-in model if absent
+    #[arg(long, num_args = 1.., value_name = "PATH|ID")]
+    model: Vec<String>,
+    /// Take the transformer from this file or folder instead
+    #[arg(long, value_name = "PATH")]
+    transformer: Option<PathBuf>,
+    /// Take the VAE from this file or folder instead
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
+    /// Take LLaMA from this file or folder instead
+    #[arg(long, value_name = "PATH")]
+    text_encoder: Option<PathBuf>,
+    /// Take CLIP from this file or folder instead
+    #[arg(long, value_name = "PATH")]
+    text_encoder_2: Option<PathBuf>,
+}
+
+impl ModelOptions {
+    /// Whether nothing but the built-in model is asked for.
+    pub fn is_tiny(&self) -> bool {
+        self.model.is_empty()
+    }
+
+    /// Opens the model; reads headers only.
+    fn open(&self, device: &Device, quiet: bool) -> Result<Model> {
+        let mut model = match self.model.as_slice() {
+            [] => Model::tiny(device)?,
+            [id] if !Path::new(id).exists() && is_hub_id(id) => {
+                let folder = super::watch::download(id, quiet).inspect_err(|_| {
+                    tracing::warn!("there is no file or folder `{id}`, so it is taken as a hub id");
+                })?;
+                Model::open(&[folder])?
+            }
+            paths => Model::open(paths)?,
+        };
+        let replacements = [
+            (Component::Transformer, &self.transformer),
+            (Component::Vae, &self.vae),
+            (Component::TextEncoder, &self.text_encoder),
+            (Component::TextEncoder2, &self.text_encoder_2),
+        ];
+        for (component, path) in replacements {
+            if let Some(path) = path {
+                model.replace(component, path)?;
+            }
+        }
+        Ok(model)
+    }
+}
+
+/// Whether `name` reads as `owner/name` or `owner/name@revision`.
+fn is_hub_id(name: &str) -> bool {
+    let plain = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+    };
+    let (id, _revision) = name.split_once('@').unwrap_or((name, ""));
+    matches!(id.split_once('/'), Some((owner, name)) if plain(owner) && plain(name))
+}
+
+/// Where and how to run it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Device and memory")]
+pub(super) struct RunOptions {
+    /// auto, or BACKEND[:INDEX] as `burn-hunyuan devices` lists them
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// Number format to compute in [default: as the transformer is stored]
+    #[arg(long)]
+    pub dtype: Option<Dtype>,
+    /// How the VAE cuts clips: auto, off, tencent, diffusers, framewise, or tile/stride in pixels
+    /// and frames, as 256x256x64/192x192x48
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    vae_tiling: TilingMode,
+    /// Keep every component loaded, where memory allows for their sum
+    #[arg(long)]
+    keep_loaded: bool,
+    /// Show no progress and no summary; warnings and errors remain
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// A number format that models run in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Dtype> for FloatDType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+impl RunOptions {
+    /// A pipeline over the model.
+    pub fn pipeline(&self, model: &ModelOptions) -> Result<Pipeline> {
+        let device = device::open(&self.device)?;
+        let model = model.open(&device, self.quiet)?;
+        let pipeline = Pipeline::new(model, device)?
+            .with_vae_tiling(self.vae_tiling)
+            .with_keep_loaded(self.keep_loaded);
+        match self.dtype {
+            Some(dtype) => pipeline.with_dtype(dtype.into()),
+            None => Ok(pipeline),
+        }
+    }
+}
+
+/// Height and width in pixels, written `HxW`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Size {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parsed = text
+            .split_once(['x', 'X', '×'])
+            .and_then(|(height, width)| {
+                // No format holds more pixels in a row than u16 counts.
+                Some(Self {
+                    height: height.trim().parse::<u16>().ok()?.into(),
+                    width: width.trim().parse::<u16>().ok()?.into(),
+                })
+            });
+        parsed.ok_or_else(|| format!("`{text}` is not HEIGHTxWIDTH, as 720x1280"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_height_then_width() {
+        assert_eq!(
+            "720x1280".parse(),
+            Ok(Size {
+                height: 720,
+                width: 1280
+            })
+        );
+        assert!("720".parse::<Size>().is_err());
+        assert!("axb".parse::<Size>().unwrap_err().contains("720x1280"));
+    }
+
+    #[test]
+    fn hub_ids_are_told_from_paths() {
+        assert!(is_hub_id("hunyuanvideo-community/HunyuanVideo"));
+        assert!(is_hub_id("tencent/HunyuanVideo@main"));
+        for path in ["model", "./model", "/a/b", "a/b/c", "../a", "a/"] {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+}

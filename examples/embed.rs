@@ -1,0 +1,29 @@
+//! HunyuanVideo inside a burn program of one's own: its tensors at every step, on any device.
+//!
+//! cargo run --release --example embed
+
+use burn::tensor::Tensor;
+use burn_hunyuan::{Pipeline, Request, checkpoint::Model, device};
+
+fn main() -> burn_hunyuan::Result<()> {
+    let device = device::open("auto")?;
+    let mut pipeline = Pipeline::new(Model::tiny(&device)?, device)?;
+    let request = Request::new("a red circle")
+        .with_size(64, 64)
+        .with_frames(9)
+        .with_steps(4);
+
+    // What the text encoders make of two prompts, and a blend of both.
+    let red = pipeline.encode_prompt("a red circle moves left")?;
+    let mut blend = pipeline.encode_prompt("a red circle moves up")?;
+    blend.states = (blend.states + red.states) / 2.0;
+
+    // Latents are an ordinary tensor between denoising and decoding.
+    let latents = pipeline.denoise(&request, &blend, None)?;
+    println!("latents {:?}", latents.dims());
+    let mirrored: Tensor<5> = latents.flip([4]);
+    pipeline.decode(mirrored, &mut |frames| {
+        println!("frames {:?}, mean {}", frames.dims(), frames.mean());
+        Ok(())
+    })
+}

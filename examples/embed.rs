@@ -23,7 +23,8 @@ fn main() -> burn_hunyuan::Result<()> {
     println!("latents {:?}", latents.dims());
     let mirrored: Tensor<5> = latents.flip([4]);
     pipeline.decode(mirrored, &mut |frames| {
-        println!("frames {:?}, mean {}", frames.dims(), frames.mean());
+        let mean = frames.clone().mean().into_scalar::<f32>();
+        println!("frames {:?}, mean {mean:.3}", frames.dims());
         Ok(())
     })
 }

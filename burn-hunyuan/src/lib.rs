@@ -1,4 +1,13 @@
-//! HunyuanVideo text-to-video generation in pure Rust on [burn](https://burn.dev).
+#![doc = include_str!("../README.md")]
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`pipeline`] | from a prompt to a video; [`Pipeline`] is where to begin |
+//! | [`checkpoint`] | names, files and formats of weights, the hub, the built-in model |
+//! | [`device`] | devices by name |
+//! | [`sampler`] | noise, schedule, Euler step |
+//! | [`video`] | mp4, GIF and PNG |
+//! | [`tensors`], [`quality`] | tensors in files; PSNR and SSIM |
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]

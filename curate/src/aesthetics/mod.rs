@@ -1,0 +1,1 @@
+//! What a picture looks like: learned scores where weights are given, measured statistics elsewhere.

@@ -1,0 +1,1 @@
+//! Clarity: the clearest picture near a clip's head, and blur, noise, blockiness, exposure.

@@ -1,0 +1,1 @@
+//! Concepts: clusters of clips and the weights that balance them.

@@ -1,0 +1,1 @@
+//! A clip as a vector, for duplicates and concepts.

@@ -1,0 +1,33 @@
+//! What can go wrong, told so that the user can mend it.
+
+use std::path::PathBuf;
+
+/// The result of a curation step.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried: `read`, `create`, `start`.
+        action: &'static str,
+        /// The file, folder or program.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file is not what it has to be: a video that cannot be decoded, weights of another model.
+    #[error("{}: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A configuration or request that cannot be carried out.
+    #[error("{0}")]
+    Request(String),
+}

@@ -1,0 +1,1 @@
+//! Video files: probing, decoding and cutting them with ffmpeg, kept within bounds.

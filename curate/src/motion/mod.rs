@@ -1,0 +1,1 @@
+//! Motion: dense optical flow and what follows from it.

@@ -1,0 +1,1 @@
+//! Borders, subtitles, watermarks and logos.

@@ -1,0 +1,1 @@
+//! Licence, consent, retention; scrubbing, pseudonyms, erasure and export.

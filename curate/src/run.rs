@@ -1,0 +1,1 @@
+//! The pipeline: sources to clips, clips to tiers.

@@ -1,0 +1,1 @@
+//! Shots: where one camera take ends and the next begins.

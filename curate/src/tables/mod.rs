@@ -1,0 +1,1 @@
+//! The tables of a run: clips and images, one row each.

@@ -1,0 +1,1 @@
+//! Tiers: the rules that sort clips, each stricter than the one before.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod generate;
+mod lora;
 mod output;
 mod program;
 mod reconstruct;

@@ -4,10 +4,10 @@ use std::{collections::HashSet, ops::ControlFlow};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, FloatDType, Tensor},
+    tensor::{DType, Device, FloatDType, Tensor},
 };
 
-use super::{Error, Weights, convert};
+use super::{Error, StoredTensor, Weights, convert, lora::Update};
 
 /// A parameter of a module as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +111,33 @@ pub fn load_module<M: Module>(
     }
 }
 
+/// Reads a tensor with the updates that were added to it, as it is stored: `[out, in]` if linear.
+pub(super) fn read<const D: usize>(
+    weights: &Weights,
+    name: &str,
+    stored: &StoredTensor,
+    dtype: FloatDType,
+    device: &Device,
+) -> Result<Tensor<D>, Error> {
+    let in_file = weights.name_in_file(name);
+    let updates = weights.updates(name);
+    if updates.is_empty() {
+        let data = convert::read(&in_file, stored, dtype)?;
+        return Ok(Tensor::from_data(data, (device, DType::from(dtype))));
+    }
+    // In f32, so that small updates survive beside large weights until the sum is rounded once.
+    let matrix = |tensor: &StoredTensor| -> Result<Tensor<2>, Error> {
+        let data = convert::read(&in_file, tensor, FloatDType::F32)?;
+        Ok(Tensor::from_data(data, (device, DType::F32)))
+    };
+    let mut sum = matrix(stored)?;
+    for Update { down, up, scale } in updates {
+        sum = sum + matrix(up)?.matmul(matrix(down)?) * *scale;
+    }
+    let shape = sum.shape();
+    Ok(sum.cast(dtype).reshape::<D, _>(shape))
+}
+
 /// Where a traversal is: the fields entered, and the type that holds the innermost.
 #[derive(Default)]
 struct Path(Vec<(String, String)>);
@@ -187,8 +214,13 @@ impl Loader<'_> {
         let Some(stored) = self.weights.get(&name) else {
             unreachable!("`check` found `{name}`");
         };
-        let data = convert::read(&self.weights.name_in_file(&name), stored, self.dtype)?;
-        let tensor = Tensor::from_data(data, (&param.lazy_device(), DType::from(self.dtype)));
+        let tensor = read(
+            self.weights,
+            &name,
+            stored,
+            self.dtype,
+            &param.lazy_device(),
+        )?;
         self.done += stored.byte_len() as u64;
         if (self.progress)(self.done, self.total).is_break() {
             return Err(Error::Cancelled);

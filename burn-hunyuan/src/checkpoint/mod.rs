@@ -6,9 +6,12 @@
 //! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `safetensors`, `pt` |
 //! | [`recognise`] | tells component and layout from the names, and renames to ours | `layout` |
 //! | [`Model::vae`] and its like | sizes from tensors, `config.json`, or the published model | `sizes` |
+//! | [`Model::add_lora`] | notes low-rank updates, which are added when the weights are read | `lora` |
 //! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `storage` |
 //!
-//! Only the last step reads weights. [`inspect`] stops before it and reports what it would find.
+//! [`save_transformer`] writes a transformer with its updates to a file (`merge`).
+//!
+//! Only the last step of the table reads weights. [`inspect`] stops before it and reports what it would find.
 //!
 //! Layouts that are read: diffusers; Tencent's original, with fused projections; the files
 //! repackaged for ComfyUI; latent diffusion's names for the VAE; and the names of our own modules.
@@ -21,6 +24,8 @@ pub mod hub;
 mod inspect;
 mod layout;
 mod load;
+mod lora;
+mod merge;
 mod model;
 mod pt;
 mod safetensors;
@@ -34,5 +39,7 @@ pub use error::Error;
 pub use inspect::{ComponentReport, Report, inspect};
 pub use layout::{Component, Recognised, recognise};
 pub use load::{Mismatch, Parameter, check, load_module, parameters};
+pub use lora::{Lora, LoraFormat};
+pub use merge::save_transformer;
 pub use model::{Model, Part};
 pub use weights::{StoredTensor, Weights};

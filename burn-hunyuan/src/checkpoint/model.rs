@@ -217,6 +217,16 @@ impl Model {
         self.sources.values().map(|source| &source.recognised)
     }
 
+    /// The tensors of a component, to be changed.
+    pub(super) fn weights_mut(&mut self, component: Component) -> Result<&mut Weights, Error> {
+        self.source(component)?;
+        let source = self.sources.get_mut(&component);
+        match source {
+            Some(source) => Ok(&mut source.recognised.weights),
+            None => unreachable!("`source` found it"),
+        }
+    }
+
     pub(super) fn source(&self, component: Component) -> Result<&Source, Error> {
         self.sources.get(&component).ok_or_else(|| Error::NotFound {
             path: self.origin.clone(),

@@ -1,6 +1,6 @@
 //! The safetensors format.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use ::safetensors::{SafeTensors, tensor::SafeTensorError};
 
@@ -20,6 +20,15 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
         weights.insert(name, tensor);
     }
     Ok(weights)
+}
+
+/// The free-form entries of a file's header; none of another format's.
+pub(super) fn metadata(path: &Path) -> Result<HashMap<String, String>, Error> {
+    let file = MappedFile::open(path)?;
+    let metadata = SafeTensors::read_metadata(file.bytes())
+        .ok()
+        .and_then(|(_, header)| header.metadata().clone());
+    Ok(metadata.unwrap_or_default())
 }
 
 /// Why a safetensors file does not open; a file cut short is told apart.

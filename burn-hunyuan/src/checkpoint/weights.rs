@@ -10,7 +10,7 @@ use std::{
 use ::safetensors::Dtype;
 use burn::tensor::FloatDType;
 
-use super::{Error, pt, safetensors, storage::Storage};
+use super::{Error, lora::Update, pt, safetensors, storage::Storage};
 
 /// A contiguous run of bytes.
 #[derive(Clone)]
@@ -153,6 +153,8 @@ impl StoredTensor {
 pub struct Weights {
     origin: PathBuf,
     tensors: BTreeMap<String, StoredTensor>,
+    /// What is added to a tensor when it is read.
+    updates: BTreeMap<String, Vec<Update>>,
     /// From the names here to those in the files, for messages.
     name_in_file: Arc<dyn Fn(&str) -> String + Send + Sync>,
 }
@@ -169,6 +171,7 @@ impl Weights {
         Self {
             origin: origin.into(),
             tensors: BTreeMap::new(),
+            updates: BTreeMap::new(),
             name_in_file: Arc::new(str::to_string),
         }
     }
@@ -280,6 +283,16 @@ impl Weights {
         self.tensors.insert(name.into(), tensor);
     }
 
+    /// Adds `update` to the tensor called `name` whenever it is read.
+    pub(super) fn update(&mut self, name: impl Into<String>, update: Update) {
+        self.updates.entry(name.into()).or_default().push(update);
+    }
+
+    /// What is added to the tensor called `name` when it is read.
+    pub(super) fn updates(&self, name: &str) -> &[Update] {
+        self.updates.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Takes a tensor out.
     pub fn remove(&mut self, name: &str) -> Option<StoredTensor> {
         self.tensors.remove(name)
@@ -300,6 +313,7 @@ impl Weights {
         Self {
             origin: self.origin.clone(),
             tensors,
+            updates: BTreeMap::new(),
             name_in_file: Arc::new(move |name| outer(&format!("{prefix}{name}"))),
         }
     }
@@ -314,6 +328,7 @@ impl Weights {
         Self {
             origin: self.origin.clone(),
             tensors: BTreeMap::new(),
+            updates: BTreeMap::new(),
             name_in_file: Arc::new(move |name| outer(&old_name(name))),
         }
     }

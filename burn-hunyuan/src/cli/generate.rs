@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use clap::Args;
 
 use super::{
-    options::{ModelOptions, RunOptions, Size},
+    options::{LoraArgument, ModelOptions, RunOptions, Size},
     print,
     watch::Watch,
 };
@@ -70,6 +70,9 @@ pub(super) struct Generate {
     /// Write prompt_embeds, prompt_mask, pooled, latents and frames to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_tensors: Option<PathBuf>,
+    /// Add a LoRA to the transformer, with a strength other than 1 if given; repeatable
+    #[arg(long, value_name = "FILE[:STRENGTH]", help_heading = "Model")]
+    lora: Vec<LoraArgument>,
     #[command(flatten)]
     model: ModelOptions,
     #[command(flatten)]
@@ -96,7 +99,7 @@ impl Generate {
             );
         }
         // Everything that can fail for the user's sake fails before a weight is read.
-        let pipeline = self.run.pipeline(&self.model)?;
+        let pipeline = self.run.pipeline(&self.model, &self.lora)?;
         if let (Some(path), [request]) = (&self.init_latents, requests.as_mut_slice()) {
             request.init_latents = Some(load_tensor::<5>(path, "latents", pipeline.device())?);
         }

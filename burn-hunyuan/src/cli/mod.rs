@@ -4,6 +4,7 @@ mod bench;
 mod devices;
 mod generate;
 mod inspect;
+mod lora;
 mod options;
 mod reconstruct;
 mod watch;
@@ -29,11 +30,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Generate a video from a prompt
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Encode a video and decode it again; prints PSNR and SSIM
     Reconstruct(reconstruct::Reconstruct),
     /// Tell what a checkpoint holds and whether it is whole, without loading it
     Inspect(inspect::Inspect),
+    /// Convert LoRA files between formats, or merge them into a transformer
+    #[command(subcommand)]
+    Lora(lora::Command),
     /// List the devices that this build can see
     Devices,
     /// Time a component with random weights; prints JSON
@@ -55,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Reconstruct(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Lora(command) => command.run(),
         Command::Devices => devices::run(),
         Command::Bench(command) => command.run(),
     };

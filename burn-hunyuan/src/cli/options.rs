@@ -7,7 +7,7 @@ use burn_hunyuan_vae::TilingMode;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    checkpoint::{Component, Model},
+    checkpoint::{Component, Lora, Model},
     device,
     error::Result,
     pipeline::Pipeline,
@@ -42,7 +42,7 @@ impl ModelOptions {
     }
 
     /// Opens the model; reads headers only.
-    fn open(&self, device: &Device, quiet: bool) -> Result<Model> {
+    pub fn open(&self, device: &Device, quiet: bool) -> Result<Model> {
         let mut model = match self.model.as_slice() {
             [] => Model::tiny(device)?,
             [id] if !Path::new(id).exists() && is_hub_id(id) => {
@@ -76,6 +76,43 @@ fn is_hub_id(name: &str) -> bool {
     };
     let (id, _revision) = name.split_once('@').unwrap_or((name, ""));
     matches!(id.split_once('/'), Some((owner, name)) if plain(owner) && plain(name))
+}
+
+/// A LoRA and how strongly it is applied, written `FILE[:STRENGTH]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LoraArgument {
+    path: PathBuf,
+    strength: f64,
+}
+
+impl std::str::FromStr for LoraArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let strength = |text: &str| text.parse().ok().filter(|value: &f64| value.is_finite());
+        // A name may hold a colon of its own.
+        let split = text
+            .rsplit_once(':')
+            .and_then(|(path, last)| Some((path, strength(last)?)));
+        let (path, strength) = split.unwrap_or((text, 1.0));
+        match path {
+            "" => Err(format!(
+                "`{text}` is not FILE[:STRENGTH], as style.safetensors:0.8"
+            )),
+            path => Ok(Self {
+                path: path.into(),
+                strength,
+            }),
+        }
+    }
+}
+
+/// Adds LoRAs to a model; reads headers only.
+pub(super) fn add_loras(model: &mut Model, loras: &[LoraArgument]) -> Result<()> {
+    for LoraArgument { path, strength } in loras {
+        model.add_lora(&Lora::open(path)?, *strength)?;
+    }
+    Ok(())
 }
 
 /// Where and how to run it.
@@ -119,10 +156,11 @@ impl From<Dtype> for FloatDType {
 }
 
 impl RunOptions {
-    /// A pipeline over the model.
-    pub fn pipeline(&self, model: &ModelOptions) -> Result<Pipeline> {
+    /// A pipeline over the model with these LoRAs.
+    pub fn pipeline(&self, model: &ModelOptions, loras: &[LoraArgument]) -> Result<Pipeline> {
         let device = device::open(&self.device)?;
-        let model = model.open(&device, self.quiet)?;
+        let mut model = model.open(&device, self.quiet)?;
+        add_loras(&mut model, loras)?;
         let pipeline = Pipeline::new(model, device)?
             .with_vae_tiling(self.vae_tiling)
             .with_keep_loaded(self.keep_loaded);
@@ -172,6 +210,19 @@ mod tests {
         );
         assert!("720".parse::<Size>().is_err());
         assert!("axb".parse::<Size>().unwrap_err().contains("720x1280"));
+    }
+
+    #[test]
+    fn lora_strengths_follow_the_last_colon() {
+        let lora = |path: &str, strength| {
+            let path = path.into();
+            Ok(LoraArgument { path, strength })
+        };
+        assert_eq!("a.safetensors".parse(), lora("a.safetensors", 1.0));
+        assert_eq!("a.safetensors:-0.5".parse(), lora("a.safetensors", -0.5));
+        assert_eq!("C:/a.safetensors".parse(), lora("C:/a.safetensors", 1.0));
+        assert_eq!("a:nan".parse(), lora("a:nan", 1.0));
+        assert!(":1".parse::<LoraArgument>().is_err());
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub(super) struct Reconstruct {
 
 impl Reconstruct {
     pub fn run(self) -> Result<()> {
-        let pipeline = self.run.pipeline(&self.model)?;
+        let pipeline = self.run.pipeline(&self.model, &[])?;
         let (original, fps) = self.read(&pipeline)?;
         let original = crop(original)?;
         let [_, _, _, height, width] = original.dims();

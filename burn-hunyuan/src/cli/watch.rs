@@ -155,7 +155,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Makes the first interrupt stop the work at the next opportunity, and the second at once.
-fn catch_interrupts() {
+pub(super) fn catch_interrupts() {
     // Fails only when a handler is there already, which then is this one.
     let _ = ctrlc::set_handler(|| {
         if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
@@ -172,6 +172,18 @@ pub(super) fn interrupted() -> ControlFlow<()> {
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
     }
+}
+
+/// A bar for bytes written or read, with nothing else beside it.
+pub(super) fn byte_bar(what: &'static str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(style(
+        "{msg:<26} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {left} left",
+    ));
+    bar.with_message(what)
 }
 
 /// The largest amount of memory that this process has held, in bytes, where the system tells.

@@ -1,10 +1,14 @@
 //! The diffusion transformer's layers in the published files.
 
-use super::{Component, Recognised, Section, lookup, rename, split_leaf};
+use super::{Component, Part, Recognised, Section, layer_in_file, lookup, rename, split_leaf};
 use crate::checkpoint::Weights;
 
 /// The columns of [`TABLE`].
-const COLUMNS: [&str; 4] = ["burn-hunyuan", "diffusers", "Tencent", "ComfyUI"];
+pub const COLUMNS: [&str; 4] = ["burn-hunyuan", "diffusers", "Tencent", "ComfyUI"];
+/// diffusers' column.
+pub const DIFFUSERS: usize = 1;
+/// Tencent's column.
+pub const TENCENT: usize = 2;
 
 /// What may stand before every name.
 const PREFIXES: [&str; 5] = [
@@ -20,7 +24,7 @@ pub(super) fn recognise(weights: &Weights) -> Option<Recognised> {
     let mut best = (0, None);
     for weights in PREFIXES.map(|prefix| weights.under(prefix)) {
         for column in 0..COLUMNS.len() {
-            let known = |name: &&str| !lookup(TABLE, column, split_leaf(name).0).is_empty();
+            let known = |name: &&str| !lookup(TABLE, column, split_leaf(name).0, '.').is_empty();
             let score = weights.names().filter(known).count();
             if score > best.0 && 2 * score > weights.len() {
                 best = (score, Some((column, weights.clone())));
@@ -42,6 +46,18 @@ pub(super) fn recognise(weights: &Weights) -> Option<Recognised> {
         layout: COLUMNS[column],
         weights: rename(&weights, TABLE, column, width),
     })
+}
+
+/// Our layers that make up the layer of a file, in the order of its rows, and the part each takes.
+///
+/// `separator` stands where the layout has dots.
+pub fn our_layers(column: usize, layer: &str, separator: char) -> Vec<(String, Part)> {
+    lookup(TABLE, column, layer, separator)
+}
+
+/// The layer of a file that one of our layers is, or is a part of.
+pub fn layer_in(column: usize, layer: &str) -> Option<(String, Part)> {
+    layer_in_file(TABLE, column, layer)
 }
 
 /// Our name of a layer, and its name in each layout.

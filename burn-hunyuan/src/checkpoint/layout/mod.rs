@@ -3,11 +3,11 @@
 //! A layout is one column of a table. The weights of a file are renamed, and fused layers split
 //! into rows, without reading them.
 
-mod dit;
+pub(super) mod dit;
 mod text;
 mod vae;
 
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use super::{Error, StoredTensor, Weights};
 
@@ -118,7 +118,8 @@ struct Section<const N: usize> {
 
 /// The part of a stored layer's rows that makes up one of our layers.
 #[derive(Clone, Copy, PartialEq)]
-enum Part {
+pub(super) enum Part {
+    /// All of them.
     Whole,
     /// The `n`-th of the rows, in multiples of the model's width.
     Chunk(usize),
@@ -146,7 +147,7 @@ impl Part {
     }
 
     /// The part of a tensor, or `None` where it has too few rows.
-    fn of(self, tensor: &StoredTensor, width: usize) -> Option<StoredTensor> {
+    pub fn of(self, tensor: &StoredTensor, width: usize) -> Option<StoredTensor> {
         let rows = *tensor.shape().first()?;
         let half = rows / 2;
         let rows = |rows: Range<usize>| tensor.rows(rows);
@@ -184,15 +185,27 @@ fn strip_pattern<'a>(name: &'a str, pattern: &str) -> Option<(&'a str, &'a str)>
 }
 
 /// The entries of a table for one layer of a file: our layer names and the part each takes.
-fn lookup<const N: usize>(table: &[Section<N>], column: usize, layer: &str) -> Vec<(String, Part)> {
+///
+/// `separator` stands where the table has dots.
+fn lookup<const N: usize>(
+    table: &[Section<N>],
+    column: usize,
+    layer: &str,
+    separator: char,
+) -> Vec<(String, Part)> {
+    let spelled = |name: &'static str| match separator {
+        '.' => Cow::Borrowed(name),
+        other => Cow::Owned(name.replace('.', &other.to_string())),
+    };
     let mut found = Vec::new();
     for section in table {
-        let Some((number, rest)) = strip_pattern(layer, section.prefixes[column]) else {
+        let prefix = spelled(section.prefixes[column]);
+        let Some((number, rest)) = strip_pattern(layer, &prefix) else {
             continue;
         };
         for names in section.layers {
             let (name, part) = Part::parse(names[column]);
-            if name == rest {
+            if spelled(name) == rest {
                 found.push((section.prefixes[0].replace('*', number) + names[0], part));
             }
         }
@@ -211,7 +224,7 @@ fn rename<const N: usize>(
     let mut renamed = weights.renamed(move |name| name_in_file(table, column, name));
     for (name, tensor) in weights.iter() {
         let (layer, leaf) = split_leaf(name);
-        let entries = lookup(table, column, layer);
+        let entries = lookup(table, column, layer, '.');
         let parts: Option<Vec<_>> = entries
             .iter()
             .map(|(ours, part)| Some((format!("{ours}.{leaf}"), part.of(tensor, width)?)))
@@ -231,17 +244,24 @@ fn rename<const N: usize>(
 /// The name in a file of one of our tensors, with the part that it is of a fused one.
 fn name_in_file<const N: usize>(table: &[Section<N>], column: usize, name: &str) -> String {
     let (layer, leaf) = split_leaf(name);
-    for section in table {
-        let Some((number, rest)) = strip_pattern(layer, section.prefixes[0]) else {
-            continue;
-        };
-        if let Some(names) = section.layers.iter().find(|names| names[0] == rest) {
-            let prefix = section.prefixes[column].replace('*', number);
-            let (theirs, part) = Part::parse(names[column]);
-            return format!("{prefix}{theirs}.{leaf}{part}");
-        }
+    match layer_in_file(table, column, layer) {
+        Some((theirs, part)) => format!("{theirs}.{leaf}{part}"),
+        None => name.to_string(),
     }
-    name.to_string()
+}
+
+/// The layer of a file that one of our layers is, or is a part of.
+fn layer_in_file<const N: usize>(
+    table: &[Section<N>],
+    column: usize,
+    layer: &str,
+) -> Option<(String, Part)> {
+    table.iter().find_map(|section| {
+        let (number, rest) = strip_pattern(layer, section.prefixes[0])?;
+        let names = section.layers.iter().find(|names| names[0] == rest)?;
+        let (theirs, part) = Part::parse(names[column]);
+        Some((section.prefixes[column].replace('*', number) + theirs, part))
+    })
 }
 
 /// A tensor's layer and its role there; ComfyUI calls the weight of a norm its scale.

@@ -1,0 +1,236 @@
+//! LoRA: low-rank updates of a transformer's layers, `W + strength · scale · up · down`
+//! (arXiv 2106.09685).
+//!
+//! They are added to the weights as these are read, so a model with LoRAs runs as fast as one
+//! without. Every spelling in use is read: kohya's and musubi-tuner's, diffusers' and PEFT's, and
+//! the layers' original names as diffusion-pipe and ComfyUI write them.
+
+mod keys;
+mod save;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::FloatDType;
+
+use super::{
+    Component, Error, Mismatch, Model, Parameter, StoredTensor, Weights, convert, safetensors,
+};
+
+pub use save::LoraFormat;
+
+/// The updates of a LoRA file. Opening reads its header and its scales only.
+#[derive(Clone, Debug)]
+pub struct Lora {
+    origin: PathBuf,
+    /// By our name of the layer.
+    updates: BTreeMap<String, Update>,
+}
+
+/// The update of one linear layer.
+#[derive(Clone, Debug)]
+pub(super) struct Update {
+    /// `[rank, in]`; also called A.
+    pub down: StoredTensor,
+    /// `[out, rank]`; also called B.
+    pub up: StoredTensor,
+    /// Factor of the product: alpha / rank.
+    pub scale: f64,
+}
+
+/// The tensors of one layer of a file.
+#[derive(Default)]
+struct Found {
+    down: Option<StoredTensor>,
+    up: Option<StoredTensor>,
+    alpha: Option<StoredTensor>,
+}
+
+impl Lora {
+    /// Opens a LoRA for the transformer.
+    ///
+    /// # Errors
+    /// A file that cannot be read, of another kind (LoHa, LoKr, DoRA), or with layers that
+    /// HunyuanVideo does not have. Updates of text encoders are passed over with a warning.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let weights = Weights::open(path)?;
+        convert::check_dtypes(&weights)?;
+        let alphas = keys::metadata_scales(path, &safetensors::metadata(path)?)?;
+        let layers = collect(&weights)?;
+        let column = keys::column(layers.keys());
+        let mut lora = Self {
+            origin: path.to_path_buf(),
+            updates: BTreeMap::new(),
+        };
+        let mut mismatch = Mismatch::default();
+        for (layer, found) in layers {
+            let ours = keys::our_layers(column, &layer);
+            if ours.is_empty() {
+                mismatch.unexpected.push(layer);
+                continue;
+            }
+            let update = found.update(&layer, &alphas, &mut mismatch)?;
+            let Some(update) = update else { continue };
+            // The layers that other programs fuse take all of the model's width.
+            let width = update.down.shape()[1];
+            for (name, part) in ours {
+                match part.of(&update.up, width) {
+                    Some(up) => {
+                        let update = Update {
+                            up,
+                            ..update.clone()
+                        };
+                        lora.updates.insert(name, update);
+                    }
+                    None => mismatch.misshapen(&layer, vec![width], update.up.shape()),
+                }
+            }
+        }
+        match mismatch.is_empty() {
+            true => Ok(lora),
+            false => Err(Error::Mismatch {
+                origin: lora.origin,
+                mismatch,
+            }),
+        }
+    }
+
+    /// Our names of the layers that it updates.
+    pub fn layers(&self) -> impl Iterator<Item = &str> {
+        self.updates.keys().map(String::as_str)
+    }
+}
+
+/// The tensors of a file by layer.
+fn collect(weights: &Weights) -> Result<BTreeMap<String, Found>, Error> {
+    let unsupported = |what: String| Error::Unsupported {
+        path: weights.origin().to_path_buf(),
+        what,
+    };
+    let mut layers: BTreeMap<String, Found> = BTreeMap::new();
+    let mut text_encoders = 0;
+    for (key, tensor) in weights.iter() {
+        if let Some(kind) = keys::other_kind(key) {
+            let what = format!("`{key}` belongs to a {kind}; only plain LoRA is supported");
+            return Err(unsupported(what));
+        }
+        if keys::is_text_encoder(key) {
+            text_encoders += 1;
+            continue;
+        }
+        let Some((layer, role)) = keys::parse(key) else {
+            let what = format!("`{key}` is no part of a LoRA; is this a LoRA file?");
+            return Err(unsupported(what));
+        };
+        let found = layers.entry(layer.to_string()).or_default();
+        *match role {
+            keys::Role::Down => &mut found.down,
+            keys::Role::Up => &mut found.up,
+            keys::Role::Alpha => &mut found.alpha,
+        } = Some(tensor.clone());
+    }
+    if text_encoders > 0 {
+        tracing::warn!(
+            "{}: {text_encoders} tensors for text encoders are not used",
+            weights.origin().display()
+        );
+    }
+    match layers.is_empty() {
+        true => Err(unsupported(
+            "the file holds no LoRA for a transformer".into(),
+        )),
+        false => Ok(layers),
+    }
+}
+
+impl Found {
+    /// The update, or `None` and an entry in `mismatch` where it is not complete.
+    fn update(
+        self,
+        layer: &str,
+        metadata: &keys::MetadataScales,
+        mismatch: &mut Mismatch,
+    ) -> Result<Option<Update>, Error> {
+        let (down, up) = match (self.down, self.up) {
+            (Some(down), Some(up)) => (down, up),
+            (down, _) => {
+                let which = if down.is_none() { "down" } else { "up" };
+                mismatch.missing.push(Parameter {
+                    name: format!("{layer}: its {which} matrix"),
+                    shape: Vec::new(),
+                });
+                return Ok(None);
+            }
+        };
+        let ([rank, _], [_, columns]) = (down.shape(), up.shape()) else {
+            mismatch.misshapen(layer, vec![0, 0], down.shape());
+            return Ok(None);
+        };
+        if rank != columns || *rank == 0 {
+            mismatch.misshapen(layer, vec![up.shape()[0], *rank], up.shape());
+            return Ok(None);
+        }
+        let rank = *rank as f64;
+        let scale = match self.alpha {
+            // As musubi-tuner has it, an alpha of 0 stands for the rank.
+            Some(alpha) => match read_values(layer, &alpha)?.first() {
+                Some(&alpha) if alpha != 0.0 => f64::from(alpha) / rank,
+                _ => 1.0,
+            },
+            None => metadata.of(layer, rank),
+        };
+        Ok(Some(Update { down, up, scale }))
+    }
+}
+
+impl Mismatch {
+    fn misshapen(&mut self, layer: &str, expected: Vec<usize>, found: &[usize]) {
+        let parameter = Parameter {
+            name: layer.to_string(),
+            shape: expected,
+        };
+        self.misshapen.push((parameter, found.to_vec()));
+    }
+}
+
+/// The values of a stored tensor.
+fn read_values(name: &str, tensor: &StoredTensor) -> Result<Vec<f32>, Error> {
+    let data = convert::read(name, tensor, FloatDType::F32)?;
+    Ok(data.iter::<f32>().collect())
+}
+
+impl Model {
+    /// Adds a LoRA to the transformer, `strength` times; several add up.
+    ///
+    /// Nothing is computed before the transformer is loaded.
+    ///
+    /// # Errors
+    /// Layers that the transformer does not have, or has in another size.
+    pub fn add_lora(&mut self, lora: &Lora, strength: f64) -> Result<(), Error> {
+        let weights = self.weights_mut(Component::Transformer)?;
+        let mut mismatch = Mismatch::default();
+        for (layer, update) in &lora.updates {
+            let expected = vec![update.up.shape()[0], update.down.shape()[1]];
+            match weights.get(&format!("{layer}.weight")) {
+                None => mismatch.unexpected.push(layer.clone()),
+                Some(weight) if weight.shape() != expected => {
+                    mismatch.misshapen(layer, weight.shape().to_vec(), &expected);
+                }
+                Some(_) => {}
+            }
+        }
+        if !mismatch.is_empty() {
+            let origin = lora.origin.clone();
+            return Err(Error::Mismatch { origin, mismatch });
+        }
+        for (layer, update) in &lora.updates {
+            let scale = update.scale * strength;
+            let update = update.clone();
+            weights.update(format!("{layer}.weight"), Update { scale, ..update });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! LoRA against diffusers and PEFT (`tests/reference/lora.py`).
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_hunyuan::checkpoint::{
+    Component, Error, Lora, LoraFormat, Model, Weights, load_module, save_transformer,
+};
+use burn_hunyuan_dit::{Condition, Dit};
+use common::{Fixture, assert_close, device, fixture_path, values};
+use safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
+
+const BOUND: f32 = 1e-4;
+const FILES: [(&str, &str); 3] = [
+    ("lora_diffusers.safetensors", "diffusers.strength_1"),
+    ("lora_original.safetensors", "original.strength_1"),
+    ("lora_kohya.safetensors", "kohya.strength_1"),
+];
+
+/// The fixture's transformer as a file of its own, with the config that its tensors leave open.
+fn transformer(folder: &Path) -> PathBuf {
+    let fixture = Fixture::open("lora.safetensors");
+    let bytes = std::fs::read(fixture.path()).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let weights = tensors
+        .iter()
+        .filter_map(|(name, view)| Some((name.strip_prefix("weights.")?, view)));
+    let path = folder.join("diffusion_pytorch_model.safetensors");
+    serialize_to_file(weights, None, &path).unwrap();
+    std::fs::write(folder.join("config.json"), fixture.config().to_string()).unwrap();
+    path
+}
+
+fn load(model: &Model, device: &Device) -> Dit {
+    let part = model.transformer().unwrap();
+    let dit = part.config.init(device);
+    let progress = &mut |_, _| ControlFlow::Continue(());
+    load_module(dit, &part.weights, FloatDType::F32, progress).unwrap()
+}
+
+/// The transformer's output for the fixture's inputs.
+fn output(model: &Model, device: &Device) -> Tensor<5> {
+    let fixture = Fixture::open("lora.safetensors");
+    let valid = values(&fixture.tensor::<2>("mask", device).sum_dim(1))[0] as usize;
+    let condition = Condition {
+        text: fixture.tensor("text", device),
+        text_lengths: vec![valid],
+        pooled: fixture.tensor("pooled", device),
+        guidance: Some(fixture.tensor("guidance", device)),
+    };
+    let latents = fixture.tensor("latents", device);
+    let timestep = fixture.tensor("timestep", device);
+    load(model, device).forward(latents, timestep, &condition)
+}
+
+fn expected(key: &str, device: &Device) -> Tensor<5> {
+    Fixture::open("lora.safetensors").tensor(key, device)
+}
+
+fn open(path: &Path, lora: &Path, strength: f64) -> Model {
+    let mut model = Model::open(&[path]).unwrap();
+    model
+        .add_lora(&Lora::open(lora).unwrap(), strength)
+        .unwrap();
+    model
+}
+
+/// All tensors of a file as f32.
+fn tensors(path: &Path, device: &Device) -> HashMap<String, Vec<f32>> {
+    let weights = Weights::open(path).unwrap();
+    let read = |name: &str| match weights.get(name).unwrap().shape().len() {
+        0 => vec![f32::from_le_bytes(
+            weights
+                .get(name)
+                .unwrap()
+                .bytes()
+                .unwrap()
+                .try_into()
+                .unwrap(),
+        )],
+        _ => values(&burn_hunyuan::tensors::load_tensor::<2>(path, name, device).unwrap()),
+    };
+    weights
+        .names()
+        .map(|name| (name.to_string(), read(name)))
+        .collect()
+}
+
+#[test]
+fn every_format_acts_as_in_diffusers() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let plain = output(&Model::open(&[&path]).unwrap(), &device);
+    assert_close("no LoRA", &plain, &expected("plain", &device), BOUND);
+    for (file, key) in FILES {
+        let model = open(&path, &fixture_path(file), 1.0);
+        assert_close(
+            file,
+            &output(&model, &device),
+            &expected(key, &device),
+            BOUND,
+        );
+    }
+    let half = open(&path, &fixture_path(FILES[0].0), 0.5);
+    let reference = expected("diffusers.strength_0.5", &device);
+    assert_close("strength 0.5", &output(&half, &device), &reference, BOUND);
+}
+
+#[test]
+fn several_loras_add_up() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let lora = fixture_path("lora_original.safetensors");
+    let mut twice = open(&path, &lora, 0.75);
+    twice.add_lora(&Lora::open(&lora).unwrap(), 0.25).unwrap();
+    let reference = expected("original.strength_1", &device);
+    assert_close("0.75 + 0.25", &output(&twice, &device), &reference, BOUND);
+    twice.add_lora(&Lora::open(&lora).unwrap(), -1.0).unwrap();
+    let plain = expected("plain", &device);
+    assert_close("taken back", &output(&twice, &device), &plain, BOUND);
+}
+
+#[test]
+fn conversions_keep_what_a_lora_does() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let converted = folder.path().join("converted.safetensors");
+    for (file, key) in FILES {
+        for format in [
+            LoraFormat::Kohya,
+            LoraFormat::Diffusers,
+            LoraFormat::Original,
+        ] {
+            let lora = Lora::open(fixture_path(file)).unwrap();
+            lora.save(&converted, format).unwrap();
+            let output = output(&open(&path, &converted, 1.0), &device);
+            let what = format!("{file} as {format:?}");
+            assert_close(&what, &output, &expected(key, &device), BOUND);
+        }
+    }
+}
+
+#[test]
+fn fused_layers_survive_being_split() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (split, fused) = (folder.path().join("split"), folder.path().join("fused"));
+    for (file, format) in [
+        ("lora_original.safetensors", LoraFormat::Original),
+        ("lora_kohya.safetensors", LoraFormat::Kohya),
+    ] {
+        // By way of our layers alone, and by way of a file that has them split.
+        let lora = Lora::open(fixture_path(file)).unwrap();
+        lora.save(&fused, format).unwrap();
+        assert_eq!(
+            tensors(&fused, &device),
+            tensors(&fixture_path(file), &device)
+        );
+        lora.save(&split, LoraFormat::Diffusers).unwrap();
+        Lora::open(&split)
+            .unwrap()
+            .save(&fused, LoraFormat::Original)
+            .unwrap();
+        let ranks = tensors(&fused, &device);
+        assert_eq!(
+            ranks["diffusion_model.single_blocks.0.linear1.lora_A.weight"].len(),
+            3 * 32
+        );
+    }
+}
+
+#[test]
+fn a_merged_file_is_the_model_with_its_loras() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    for (file, key) in FILES {
+        let model = open(&path, &fixture_path(file), 1.0);
+        let merged = folder.path().join("merged.safetensors");
+        let progress = &mut |_, _| ControlFlow::Continue(());
+        save_transformer(&model, &merged, FloatDType::F32, &device, progress).unwrap();
+        let mut model = Model::open(&[&path]).unwrap();
+        model.replace(Component::Transformer, &merged).unwrap();
+        assert_close(
+            file,
+            &output(&model, &device),
+            &expected(key, &device),
+            BOUND,
+        );
+        // The names and shapes are those of the file that diffusers wrote.
+        let shapes = |path: &Path| -> Vec<(String, Vec<usize>)> {
+            let weights = Weights::open(path).unwrap();
+            weights
+                .iter()
+                .map(|(name, tensor)| (name.into(), tensor.shape().to_vec()))
+                .collect()
+        };
+        assert_eq!(shapes(&merged), shapes(&path));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let lora = folder.path().join("lora.safetensors");
+    let attempt = |tensors: &[(&str, [usize; 2])]| {
+        let zeros = [0; 4 * 4096];
+        let view = |shape: &[usize; 2]| {
+            TensorView::new(
+                Dtype::F32,
+                shape.to_vec(),
+                &zeros[..4 * shape[0] * shape[1]],
+            )
+            .unwrap()
+        };
+        let views = tensors
+            .iter()
+            .map(|(key, shape)| (key.to_string(), view(shape)));
+        serialize_to_file(views, None, &lora).unwrap();
+        let mut model = Model::open(&[&path]).unwrap();
+        let error: Error = match Lora::open(&lora) {
+            Ok(lora) => model.add_lora(&lora, 1.0).unwrap_err(),
+            Err(error) => error,
+        };
+        error.to_string()
+    };
+    let down = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight";
+    let up = "transformer.transformer_blocks.0.attn.to_q.lora_B.weight";
+    for (tensors, says) in [
+        (
+            vec![(down, [2, 32])],
+            "missing: transformer.transformer_blocks.0.attn.to_q: its up",
+        ),
+        (
+            vec![(down, [2, 32]), (up, [32, 3])],
+            "to_q [32, 3] instead of [32, 2]",
+        ),
+        (
+            vec![(down, [2, 16]), (up, [16, 2])],
+            "dual_blocks.0.image.q [16, 16] instead of [32, 32]",
+        ),
+        (
+            vec![("lora_unet_middle.lora_down.weight", [2, 32])],
+            "unexpected: lora_unet_middle",
+        ),
+        (vec![("transformer.x.hada_w1_a", [2, 2])], "LoHa"),
+        (vec![("transformer.x.lokr_w1", [2, 2])], "LoKr"),
+        (vec![("transformer.x.dora_scale", [2, 2])], "DoRA"),
+        (
+            vec![("lora_te1_x.lora_down.weight", [2, 2])],
+            "no LoRA for a transformer",
+        ),
+        (
+            vec![("transformer.x.weight", [2, 2])],
+            "is this a LoRA file?",
+        ),
+    ] {
+        let message = attempt(&tensors);
+        assert!(message.contains(says), "{message}\nlacks: {says}");
+        assert!(message.contains("lora.safetensors"), "{message}");
+    }
+}

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod damaged;
+mod encodings;
 mod layouts;
 mod loading;
 mod model;

@@ -5,11 +5,11 @@ use burn::tensor::{Element, FloatDType, Shape, TensorData};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
 
-use super::{Error, StoredTensor, Weights};
+use super::{Encoding, Error, StoredTensor, Weights};
 
-/// Elements converted by one task.
+/// Elements converted by one task; whole blocks of every encoding.
 const TASK: usize = 1 << 16;
-/// Elements that go through f32 at a time, on the stack.
+/// Elements that go through f32 at a time, on the stack; whole blocks of every encoding.
 const BLOCK: usize = 1 << 10;
 
 /// A float that weights are loaded as.
@@ -19,7 +19,6 @@ trait Value: Element + Copy + Default + Send {
     fn from_le(bytes: &[u8]) -> Self;
     fn finite(self) -> bool;
     fn narrow(values: &[f32], out: &mut [Self]);
-    fn widen(values: &[Self], out: &mut [f32]);
 }
 
 impl Value for f32 {
@@ -31,9 +30,6 @@ impl Value for f32 {
         self.is_finite()
     }
     fn narrow(values: &[f32], out: &mut [Self]) {
-        out.copy_from_slice(values);
-    }
-    fn widen(values: &[Self], out: &mut [f32]) {
         out.copy_from_slice(values);
     }
 }
@@ -51,9 +47,6 @@ macro_rules! half_value {
             fn narrow(values: &[f32], out: &mut [Self]) {
                 out.convert_from_f32_slice(values);
             }
-            fn widen(values: &[Self], out: &mut [f32]) {
-                values.convert_to_f32_slice(out);
-            }
         }
     };
 }
@@ -67,35 +60,39 @@ fn copy<T: Value>(bytes: &[u8], out: &mut [T]) {
     }
 }
 
-/// Converts values stored as `S` to `T`.
-fn convert<S: Value, T: Value>(bytes: &[u8], out: &mut [T]) {
-    let (mut stored, mut wide) = ([S::default(); BLOCK], [0.0; BLOCK]);
+/// Decodes values to `T` by way of f32.
+fn convert<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]) {
+    let mut wide = [0.0; BLOCK];
     for (out, bytes) in out
         .chunks_mut(BLOCK)
-        .zip(bytes.chunks(BLOCK * size_of::<S>()))
+        .zip(bytes.chunks(encoded(encoding, BLOCK)))
     {
-        let (stored, wide) = (&mut stored[..out.len()], &mut wide[..out.len()]);
-        copy(bytes, stored);
-        S::widen(stored, wide);
+        let wide = &mut wide[..out.len()];
+        encoding.decode(bytes, wide);
+        if scale != 1.0 {
+            wide.iter_mut().for_each(|value| *value *= scale);
+        }
         T::narrow(wide, out);
     }
 }
 
+/// The bytes that `len` values take, where these are whole blocks.
+fn encoded(encoding: Encoding, len: usize) -> usize {
+    len / encoding.block_len() * encoding.block_bytes()
+}
+
 /// Fills `out` from stored bytes; whether all values are finite.
-fn fill<T: Value>(dtype: Dtype, bytes: &[u8], out: &mut [T]) -> bool {
-    let width = bytes.len() / out.len().max(1);
+fn fill<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]) -> bool {
     let task = |(out, bytes): (&mut [T], &[u8])| {
-        match dtype {
-            stored if stored == T::STORED => copy(bytes, out),
-            Dtype::F32 => convert::<f32, T>(bytes, out),
-            Dtype::F16 => convert::<f16, T>(bytes, out),
-            _ => convert::<bf16, T>(bytes, out),
+        match encoding {
+            Encoding::Plain(stored) if stored == T::STORED && scale == 1.0 => copy(bytes, out),
+            encoding => convert(encoding, scale, bytes, out),
         }
         out.iter()
             .fold(true, |finite, value| finite & value.finite())
     };
     out.par_chunks_mut(TASK)
-        .zip(bytes.par_chunks(TASK * width.max(1)))
+        .zip(bytes.par_chunks(encoded(encoding, TASK)))
         .map(task)
         .reduce(|| true, |a, b| a & b)
 }
@@ -103,13 +100,18 @@ fn fill<T: Value>(dtype: Dtype, bytes: &[u8], out: &mut [T]) -> bool {
 /// Reads a tensor as `T`, with its bytes copied once.
 fn read_as<T: Value>(name: &str, tensor: &StoredTensor) -> Result<TensorData, Error> {
     let mut values = vec![T::default(); tensor.elements()];
+    let (encoding, scale) = (tensor.encoding(), tensor.scale());
     let (mut filled, mut finite) = (0, true);
-    let width = tensor.dtype().bitsize() / 8;
-    tensor.read(&mut |bytes| {
-        let end = filled + bytes.len() / width;
-        finite &= fill(tensor.dtype(), bytes, &mut values[filled..end]);
-        filled = end;
-    })?;
+    if encoding.block_len() == 1 {
+        tensor.read(&mut |bytes| {
+            let end = filled + bytes.len() / encoding.block_bytes();
+            finite &= fill(encoding, scale, bytes, &mut values[filled..end]);
+            filled = end;
+        })?;
+    } else {
+        // The pieces of a read may end within a block.
+        finite = fill(encoding, scale, &tensor.bytes()?, &mut values);
+    }
     if !finite {
         return Err(Error::NotFinite {
             path: tensor.path().to_path_buf(),
@@ -125,13 +127,15 @@ fn read_as<T: Value>(name: &str, tensor: &StoredTensor) -> Result<TensorData, Er
 
 /// Refuses number formats that [`read`] does not convert.
 pub(super) fn check_dtypes(weights: &Weights) -> Result<(), Error> {
-    let is_float = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-    match weights.iter().find(|(_, tensor)| !is_float(tensor.dtype())) {
+    match weights
+        .iter()
+        .find(|(_, tensor)| !tensor.encoding().is_float())
+    {
         None => Ok(()),
         Some((name, tensor)) => Err(Error::Dtype {
             path: tensor.path().to_path_buf(),
             name: weights.name_in_file(name),
-            dtype: tensor.dtype().to_string(),
+            dtype: tensor.encoding().to_string(),
         }),
     }
 }

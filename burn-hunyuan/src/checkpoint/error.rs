@@ -83,7 +83,7 @@ pub enum Error {
     /// A weight in a number format that cannot be loaded.
     #[error(
         "{path}: tensor `{name}` is stored as {dtype}, which cannot be loaded; use a checkpoint \
-         in F32, F16 or BF16"
+         in F32, F16, BF16, fp8 or one of GGUF's usual types"
     )]
     Dtype {
         /// File.

@@ -48,7 +48,7 @@ pub fn inspect(path: &Path, device: &Device) -> Result<Report, Error> {
     let report = |found: &Recognised| {
         let mut dtypes = BTreeMap::new();
         for (_, tensor) in found.weights.iter() {
-            *dtypes.entry(tensor.dtype().to_string()).or_default() += 1;
+            *dtypes.entry(tensor.encoding().to_string()).or_default() += 1;
         }
         ComponentReport {
             component: found.component,

@@ -3,11 +3,11 @@
 //! | step | what happens | file |
 //! | --- | --- | --- |
 //! | [`Model::open`] | finds the four components in folders and files | `model` |
-//! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `safetensors`, `pt` |
+//! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `safetensors`, `pt`, `gguf` |
 //! | [`recognise`] | tells component and layout from the names, and renames to ours | `layout` |
 //! | [`Model::vae`] and its like | sizes from tensors, `config.json`, or the published model | `sizes` |
 //! | [`Model::add_lora`] | notes low-rank updates, which are added when the weights are read | `lora` |
-//! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `storage` |
+//! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
 //!
 //! [`save_transformer`] writes a transformer with its updates to a file (`merge`).
 //!
@@ -18,7 +18,9 @@
 //! Another is added by a column of the table in `layout/dit.rs`.
 
 mod convert;
+mod encoding;
 mod error;
+mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod inspect;
@@ -29,12 +31,14 @@ mod merge;
 mod model;
 mod pt;
 mod safetensors;
+mod scales;
 mod sizes;
 mod storage;
 mod tiny;
 mod weights;
 mod whole;
 
+pub use encoding::{BlockType, Encoding};
 pub use error::Error;
 pub use inspect::{ComponentReport, Report, inspect};
 pub use layout::{Component, Recognised, recognise};

@@ -30,7 +30,10 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
         },
         error if error.to_string().contains("float8") => Error::Unsupported {
             path: path.to_path_buf(),
-            what: "float8 weights cannot be loaded; use a checkpoint in F32, F16 or BF16".into(),
+            what:
+                "float8 weights are read from safetensors and GGUF files only; use one of these, \
+                   or a checkpoint in F32, F16 or BF16"
+                    .into(),
         },
         error => Error::Malformed {
             path: path.to_path_buf(),

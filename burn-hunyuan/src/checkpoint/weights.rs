@@ -10,7 +10,7 @@ use std::{
 use ::safetensors::Dtype;
 use burn::tensor::FloatDType;
 
-use super::{Error, lora::Update, pt, safetensors, storage::Storage};
+use super::{Encoding, Error, gguf, lora::Update, pt, safetensors, scales, storage::Storage};
 
 /// A contiguous run of bytes.
 #[derive(Clone)]
@@ -25,7 +25,9 @@ struct Span {
 /// the tensor is a list of byte ranges.
 #[derive(Clone)]
 pub struct StoredTensor {
-    dtype: Dtype,
+    encoding: Encoding,
+    /// Factor of every value.
+    scale: f32,
     shape: Vec<usize>,
     /// At least one.
     spans: Vec<Span>,
@@ -36,7 +38,7 @@ impl std::fmt::Debug for StoredTensor {
         write!(
             f,
             "{} {:?} of {}",
-            self.dtype,
+            self.encoding,
             self.shape,
             self.path().display()
         )
@@ -46,21 +48,33 @@ impl std::fmt::Debug for StoredTensor {
 impl StoredTensor {
     /// A tensor stored in one piece.
     pub(super) fn new(
-        dtype: Dtype,
+        encoding: impl Into<Encoding>,
         shape: Vec<usize>,
         storage: Arc<dyn Storage>,
         range: Range<usize>,
     ) -> Self {
         Self {
-            dtype,
+            encoding: encoding.into(),
+            scale: 1.0,
             shape,
             spans: vec![Span { storage, range }],
         }
     }
 
     /// Number format.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// What the stored numbers are multiplied with when they are read.
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// The same tensor `scale` times.
+    pub(super) fn scaled(mut self, scale: f32) -> Self {
+        self.scale *= scale;
+        self
     }
 
     /// Extents, outermost first.
@@ -108,15 +122,16 @@ impl StoredTensor {
         }
         let shape = [&[rows.len()], rest].concat();
         Some(Self {
-            dtype: self.dtype,
             shape,
             spans,
+            ..*self
         })
     }
 
     /// This tensor and then `other` along the first axis, or `None` where they do not fit.
     pub fn then(mut self, other: Self) -> Option<Self> {
-        if self.dtype != other.dtype || self.shape.get(1..)? != other.shape.get(1..)? {
+        let (own, others) = ((self.encoding, self.scale), (other.encoding, other.scale));
+        if own != others || self.shape.get(1..)? != other.shape.get(1..)? {
             return None;
         }
         self.shape[0] += other.shape[0];
@@ -176,8 +191,8 @@ impl Weights {
         }
     }
 
-    /// Opens a file (`.safetensors`, PyTorch's `.pt` or `.bin`, or the `.index.json` of a sharded
-    /// checkpoint) or a folder that holds one checkpoint.
+    /// Opens a file (`.safetensors`, PyTorch's `.pt` or `.bin`, `.gguf`, or the `.index.json` of a
+    /// sharded checkpoint) or a folder that holds one checkpoint.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -186,11 +201,8 @@ impl Weights {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => Self::open_index(path),
             Some("pt" | "pth" | "bin" | "ckpt") => pt::open(path),
-            Some("gguf") => Err(Error::Unsupported {
-                path: path.to_path_buf(),
-                what: "GGUF files cannot be loaded; use a checkpoint in F32, F16 or BF16".into(),
-            }),
-            _ => safetensors::open(path),
+            Some("gguf") => gguf::open(path),
+            _ => scales::apply(safetensors::open(path)?),
         }
     }
 
@@ -236,16 +248,23 @@ impl Weights {
         &self.origin
     }
 
-    /// The number format of most of the bytes, of those that a device can compute in.
+    /// The number format to compute in: the one of most of the bytes, and bf16 for formats that no
+    /// device computes in.
     pub fn main_dtype(&self) -> FloatDType {
-        let bytes_in = |dtype| -> usize {
-            let tensors = self.tensors.values().filter(|tensor| tensor.dtype == dtype);
+        let bytes_in = |formats: &dyn Fn(Encoding) -> bool| -> usize {
+            let tensors = self
+                .tensors
+                .values()
+                .filter(|tensor| formats(tensor.encoding));
             tensors.map(StoredTensor::byte_len).sum()
         };
+        let plain = |dtype| bytes_in(&|encoding| encoding == Encoding::Plain(dtype));
+        let computed = [Dtype::F32, Dtype::F16, Dtype::BF16].map(Encoding::Plain);
+        let others = bytes_in(&|encoding| encoding.is_float() && !computed.contains(&encoding));
         let formats = [
-            (FloatDType::F32, bytes_in(Dtype::F32)),
-            (FloatDType::F16, bytes_in(Dtype::F16)),
-            (FloatDType::BF16, bytes_in(Dtype::BF16)),
+            (FloatDType::F32, plain(Dtype::F32)),
+            (FloatDType::F16, plain(Dtype::F16)),
+            (FloatDType::BF16, plain(Dtype::BF16) + others),
         ];
         let main = formats.into_iter().max_by_key(|(_, bytes)| *bytes);
         main.map_or(FloatDType::F32, |(dtype, _)| dtype)

@@ -7,7 +7,10 @@ use half::{bf16, f16};
 
 use super::{Lora, Update, read_values};
 use crate::{
-    checkpoint::layout::{Part, dit},
+    checkpoint::{
+        Encoding,
+        layout::{Part, dit},
+    },
     error::{Error, Result},
     video::OutputFile,
 };
@@ -142,7 +145,10 @@ fn fuse(
     let dtype = updates
         .values()
         .next()
-        .map_or(Dtype::F32, |update| update.down.dtype());
+        .map_or(Dtype::F32, |update| match update.down.encoding() {
+            Encoding::Plain(dtype @ (Dtype::F16 | Dtype::BF16)) => dtype,
+            _ => Dtype::F32,
+        });
     let same = found
         .windows(2)
         .all(|pair| pair[0].0 == pair[1].0 && pair[0].2 == pair[1].2);

@@ -1,0 +1,176 @@
+//! Compressed weights against `gguf` and torch (`tests/reference/encodings.py`).
+
+use std::{ops::ControlFlow, path::Path};
+
+use burn::{
+    module::{Module, Param, ParamId},
+    nn::{Linear, LinearConfig},
+    tensor::{Device, FloatDType, Shape, Tensor},
+};
+use burn_hunyuan::checkpoint::{Error, Weights, load_module, recognise};
+
+use crate::common::{Fixture, device, fixture_path, supports, values};
+
+/// A module of nothing but matrices.
+#[derive(Module, Debug)]
+struct Matrices {
+    matrices: Vec<Param<Tensor<2>>>,
+}
+
+impl Matrices {
+    fn load(weights: &Weights, dtype: FloatDType, device: &Device) -> Result<Self, Error> {
+        let matrices = weights.iter().map(|(_, tensor)| {
+            let shape: [usize; 2] = tensor.shape().try_into().unwrap();
+            let unused = |_: &Device, _: bool| panic!("initialised before it was loaded");
+            Param::uninitialized(
+                ParamId::new(),
+                unused,
+                device.clone(),
+                true,
+                Shape::from(shape),
+            )
+        });
+        let module = Self {
+            matrices: matrices.collect(),
+        };
+        load_module(
+            module,
+            weights,
+            dtype,
+            &mut |_, _| ControlFlow::Continue(()),
+        )
+    }
+}
+
+#[test]
+fn every_block_type_decodes_as_in_the_reference() {
+    let Some(device) = device() else { return };
+    let weights = Weights::open(fixture_path("encodings/blocks.gguf")).unwrap();
+    let expected = Fixture::open("encodings/blocks.safetensors");
+    let types = expected.config();
+    let types = types.as_array().unwrap();
+    assert_eq!(weights.len(), types.len());
+    let names = weights
+        .iter()
+        .map(|(_, tensor)| tensor.encoding().to_string());
+    let mut names: Vec<_> = names.collect();
+    let mut reference: Vec<_> = types
+        .iter()
+        .map(|name| name.as_str().unwrap().to_string())
+        .collect();
+    names.sort();
+    reference.sort();
+    assert_eq!(names, reference);
+
+    for dtype in [FloatDType::F32, FloatDType::BF16] {
+        if !supports(&device, dtype) {
+            continue;
+        }
+        // Ten and more sort between one and two, so one matrix at a time.
+        for (i, name) in types.iter().enumerate() {
+            let mut one = Weights::new("blocks.gguf");
+            let key = format!("matrices.{i}");
+            one.insert("matrices.0", weights.get(&key).unwrap().clone());
+            let ours = Matrices::load(&one, dtype, &device).unwrap();
+            let reference = expected.tensor::<2>(&key, &device).cast(dtype);
+            assert_eq!(
+                values(&ours.matrices[0].val()),
+                values(&reference),
+                "{name} to {dtype:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fp8_decodes_with_and_without_scales() {
+    let Some(device) = device() else { return };
+    let weights = Weights::open(fixture_path("encodings/fp8.safetensors")).unwrap();
+    let expected = Fixture::open("encodings/values.safetensors");
+    // The scales and what accompanies them are no tensors of the model.
+    assert_eq!(weights.len(), 4);
+    assert_eq!(weights.main_dtype(), FloatDType::BF16);
+    #[derive(Module, Debug)]
+    struct Layers {
+        layers: Vec<Linear>,
+    }
+    let linear = |_| LinearConfig::new(16, 15).with_bias(false).init(&device);
+    let module = Layers {
+        layers: (0..4).map(linear).collect(),
+    };
+    let progress = &mut |_, _| ControlFlow::Continue(());
+    let module = load_module(module, &weights, FloatDType::F32, progress).unwrap();
+    for (i, layer) in module.layers.iter().enumerate() {
+        let reference = expected.tensor::<2>(&format!("layers.{i}.weight"), &device);
+        assert_eq!(
+            values(&layer.weight.val().transpose()),
+            values(&reference),
+            "layer {i}"
+        );
+    }
+}
+
+/// The bytes of every tensor under our names.
+fn recognised(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let weights = recognise(&Weights::open(path).unwrap()).unwrap().weights;
+    let tensors = weights.iter();
+    tensors
+        .map(|(name, tensor)| {
+            (
+                name.into(),
+                tensor.shape().to_vec(),
+                tensor.bytes().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn gguf_holds_the_transformer_of_the_original_file() {
+    let gguf = recognised(&fixture_path("encodings/transformer.gguf"));
+    let original =
+        "checkpoints/tencent/hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt";
+    assert_eq!(gguf, recognised(&fixture_path(original)));
+}
+
+#[test]
+fn gguf_holds_the_llama_of_transformers() {
+    let gguf = recognised(&fixture_path("encodings/llama.gguf"));
+    assert!(gguf.len() > 10);
+    assert_eq!(
+        gguf,
+        recognised(&fixture_path("encodings/llama.safetensors"))
+    );
+    let weights = Weights::open(fixture_path("encodings/llama.gguf")).unwrap();
+    let name = weights.name_in_file("layers.1.mlp.down_proj.weight");
+    assert_eq!(name, "blk.1.ffn_down.weight");
+}
+
+#[test]
+fn a_damaged_gguf_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let whole = std::fs::read(fixture_path("encodings/blocks.gguf")).unwrap();
+    let header = whole.len() - whole.len() / 16;
+    for len in (0..800).chain(header..whole.len()).step_by(3) {
+        std::fs::write(&path, &whole[..len]).unwrap();
+        match Weights::open(&path) {
+            Err(Error::Malformed { .. } | Error::Truncated { .. } | Error::Io { .. }) => {}
+            // What is missing then is the padding at the end.
+            other => assert!(other.is_ok() && whole.len() - len < 32, "{len}: {other:?}"),
+        }
+    }
+    // Any byte of the header may be anything.
+    for at in 0..800 {
+        for value in [0, 9, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] = value;
+            std::fs::write(&path, &damaged).unwrap();
+            if let Ok(weights) = Weights::open(&path) {
+                for (_, tensor) in weights.iter() {
+                    assert!(tensor.byte_len() <= whole.len());
+                }
+            }
+        }
+    }
+}

@@ -50,6 +50,10 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Training cannot go on.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] burn_hunyuan_train::Error),
     /// A checkpoint that was inspected has faults.
     #[error("{0}")]
     Unusable(String),
@@ -57,6 +61,10 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(checkpoint::hub::Error),
+    /// Footage cannot be curated.
+    #[cfg(feature = "curate")]
+    #[error(transparent)]
+    Curate(#[from] burn_hunyuan_curate::Error),
     /// The numbers left the range of the number format.
     #[error("the {what} are not finite; try --dtype bf16 or --dtype f32")]
     NotFinite {

@@ -17,10 +17,10 @@ mod error;
 #[cfg(feature = "cli")]
 mod flops;
 pub mod pipeline;
-pub mod quality;
 pub mod sampler;
 pub mod tensors;
 pub mod video;
 
+pub use burn_hunyuan_vae::quality;
 pub use error::{Error, Result};
 pub use pipeline::{Pipeline, Progress, Request, Stage, Video};

@@ -1,6 +1,6 @@
 //! What can go wrong, told so that the user can mend it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The result of a curation step.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,4 +30,20 @@ pub enum Error {
     /// A configuration or request that cannot be carried out.
     #[error("{0}")]
     Request(String),
+    /// The observer of a run asked to stop.
+    #[error("stopped; go on with --resume")]
+    Interrupted,
+}
+
+impl Error {
+    /// What went wrong, without the path: for tables, which must not tell a name that has a
+    /// pseudonym. `hidden` is a path that other programs' words may hold, `shown` what stands for it.
+    pub(crate) fn without_path(&self, hidden: &Path, shown: &str) -> String {
+        let text = match self {
+            Self::File { action, source, .. } => format!("cannot {action} it: {source}"),
+            Self::Unusable { problem, .. } => problem.clone(),
+            other => other.to_string(),
+        };
+        text.replace(&*hidden.to_string_lossy(), shown)
+    }
 }

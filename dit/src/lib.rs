@@ -41,6 +41,17 @@ pub struct Condition {
     pub guidance: Option<Tensor<1>>,
 }
 
+/// What attention has to know of the tokens of a batch, image tokens first.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Where each token is.
+    pub rope: Rope,
+    /// The tokens of each sample, image and real text.
+    pub lengths: Vec<usize>,
+    /// Image tokens along time, height and width.
+    pub grid: [usize; 3],
+}
+
 /// The diffusion transformer: predicts the velocity of noisy latents (arXiv 2412.03603,
 /// section 4.2; diffusers `HunyuanVideoTransformer3DModel`).
 ///
@@ -84,6 +95,32 @@ impl Dit {
         timestep: Tensor<1>,
         condition: &Condition,
     ) -> Tensor<5> {
+        let (mut image, mut text, vec, sequence) = self.embed(latents, timestep, condition);
+        let Sequence { rope, lengths, .. } = &sequence;
+        for block in &self.dual_blocks {
+            (image, text) = block.forward(image, text, &vec, rope, lengths);
+        }
+        let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
+        for block in &self.single_blocks {
+            tokens = block.forward(tokens, &vec, rope, lengths);
+        }
+        self.velocity(tokens, &vec, &sequence)
+    }
+
+    /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every
+    /// block, and what attention has to know. For what [`forward`](Self::forward) is not enough.
+    ///
+    /// # Shapes
+    /// - `latents`, `timestep`: as [`forward`](Self::forward)
+    /// - image: `[batch, image tokens, width]`
+    /// - text: `[batch, text tokens, width]`
+    /// - vector: `[batch, width]`
+    pub fn embed(
+        &self,
+        latents: Tensor<5>,
+        timestep: Tensor<1>,
+        condition: &Condition,
+    ) -> (Tensor<3>, Tensor<3>, Tensor<2>, Sequence) {
         let (device, dtype) = (latents.device(), self.image_in.weight.dtype());
         let [batch, _, frames, height, width] = latents.dims();
         let [pt, ph, pw] = self.patch;
@@ -95,23 +132,25 @@ impl Dit {
         assert_eq!(text_lengths.len(), batch, "a text length for each sample");
         let text_tokens = text_lengths.iter().copied().max().unwrap_or(0);
         let text = condition.text.clone().narrow(1, 0, text_tokens).cast(dtype);
-        let lengths: Vec<usize> = text_lengths.iter().map(|n| image_tokens + n).collect();
 
         let vec = self.conditioning(timestep.clone(), condition); // [batch, width]
-        let rope = Rope::new(self.rope_axes, self.rope_theta, grid, text_tokens, &device);
         let image = self.image_in.forward(latents.cast(dtype)); // [batch, width, t, h, w]
-        let mut image = image.flatten::<3>(2, 4).swap_dims(1, 2); // [batch, image tokens, width]
-        let mut text = self.text_in.forward(text, timestep, text_lengths); // [batch, .., width]
+        let image = image.flatten::<3>(2, 4).swap_dims(1, 2); // [batch, image tokens, width]
+        let text = self.text_in.forward(text, timestep, text_lengths); // [batch, .., width]
+        let sequence = Sequence {
+            rope: Rope::new(self.rope_axes, self.rope_theta, grid, text_tokens, &device),
+            lengths: text_lengths.iter().map(|n| image_tokens + n).collect(),
+            grid,
+        };
+        (image, text, vec, sequence)
+    }
 
-        for block in &self.dual_blocks {
-            (image, text) = block.forward(image, text, &vec, &rope, &lengths);
-        }
-        let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
-        for block in &self.single_blocks {
-            tokens = block.forward(tokens, &vec, &rope, &lengths);
-        }
-        let image = tokens.narrow(1, 0, image_tokens);
-        unpatchify(self.final_layer.forward(image, &vec), grid, self.patch)
+    /// All that comes after the blocks: image and text tokens `[batch, tokens, width]` to the
+    /// velocity `[batch, out_channels, frames, height, width]`.
+    pub fn velocity(&self, tokens: Tensor<3>, vec: &Tensor<2>, sequence: &Sequence) -> Tensor<5> {
+        let image = tokens.narrow(1, 0, sequence.grid.iter().product());
+        let patches = self.final_layer.forward(image, vec);
+        unpatchify(patches, sequence.grid, self.patch)
     }
 
     /// The vector that modulates every block: `[batch, width]`.

@@ -15,6 +15,8 @@ const PAD_QUERIES_FROM: usize = 1024;
 /// There is deliberately no mask: tokens that do not take part are to be dropped by the caller,
 /// which is exact, costs nothing, and keeps every backend on its fast path.
 ///
+/// Under automatic differentiation the backward pass is linear in memory too (feature `autodiff`).
+///
 /// # Shapes
 /// - `q`: `[batch, heads, queries, d]`
 /// - `k`, `v`: `[batch, heads, keys, d]`
@@ -33,9 +35,18 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     } else {
         q
     };
-    let options = AttentionModuleOptions::default();
-    let out = module::attention(q, k, v, None, None, options);
+    let out = fused(q, k, v);
     if pad { out.narrow(2, 0, queries) } else { out }
+}
+
+/// The backend's own kernel, with a backward pass where there is automatic differentiation.
+fn fused(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "autodiff")]
+    if [&q, &k, &v].iter().any(|x| x.is_autodiff()) {
+        return crate::attention_backward::differentiable(q, k, v);
+    }
+    let options = AttentionModuleOptions::default();
+    module::attention(q, k, v, None, None, options)
 }
 
 /// `softmax(q kᵀ / √d + bias) v` with scores and softmax in f32.

@@ -10,15 +10,34 @@
 //! | --- | --- |
 //! | [`attention`], [`attention_with_bias`] | every block of every model |
 //! | [`layer_norm`], [`modulate`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
-//! | [`GroupNorm`] | the VAE |
+//! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
 //! | [`silu`], [`gelu_tanh`], [`gelu_sigmoid`] | as named |
+//! | [`ParameterPath`] | whoever loads, saves or trains parameters by name |
 
 mod activation;
 mod attention;
+#[cfg(feature = "autodiff")]
+mod attention_backward;
+#[cfg(feature = "cpu")]
+mod cpu;
 mod norm;
+mod path;
 mod rotary;
 
 pub use activation::{gelu_sigmoid, gelu_tanh, silu};
 pub use attention::{attention, attention_with_bias};
+#[cfg(feature = "cpu")]
+pub use cpu::causal_conv3d;
 pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, layer_norm, modulate};
+pub use path::ParameterPath;
 pub use rotary::rotate_pairs;
+
+/// Without the feature `cpu` there is only the composed form: `None`.
+#[cfg(not(feature = "cpu"))]
+pub fn causal_conv3d(
+    _: &burn::tensor::Tensor<5>,
+    _: burn::tensor::Tensor<5>,
+    _: burn::tensor::Tensor<1>,
+) -> Option<burn::tensor::Tensor<5>> {
+    None
+}

@@ -6,6 +6,8 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 
+use crate::silu;
+
 /// Layer norm over the last axis without an affine part: `(x − mean) / √(var + eps)`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     let dtype = x.dtype();
@@ -121,6 +123,33 @@ impl GroupNormConfig {
 impl GroupNorm {
     /// Normalises `x`: `[batch, channels, .., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.apply(x, false)
+    }
+
+    /// [`forward`](Self::forward), then [`silu`].
+    pub fn forward_silu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.apply(x, true)
+    }
+
+    fn apply<const D: usize>(&self, x: Tensor<D>, with_silu: bool) -> Tensor<D> {
+        #[cfg(feature = "cpu")]
+        {
+            let options = crate::cpu::GroupNormOptions {
+                groups: self.groups,
+                eps: self.eps as f32,
+                silu: with_silu,
+            };
+            let (weight, bias) = (self.weight.val(), self.bias.val());
+            if let Some(out) = crate::cpu::group_norm(&x, weight, bias, options) {
+                return out;
+            }
+        }
+        let x = self.composed(x);
+        if with_silu { silu(x) } else { x }
+    }
+
+    /// As tensor operations.
+    pub(crate) fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let shape = x.dims();
         let (batch, channels) = (shape[0], shape[1]);

@@ -3,9 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+#[cfg(feature = "curate")]
+mod curate;
+#[cfg(feature = "curate")]
+#[path = "../curate/films.rs"]
+mod films;
 mod generate;
 mod lora;
 mod output;
 mod program;
 mod reconstruct;
 mod reports;
+#[cfg(feature = "curate")]
+mod scenes;
+#[cfg(feature = "train")]
+mod train;

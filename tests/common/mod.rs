@@ -53,7 +53,7 @@ pub fn supports(device: &Device, dtype: impl Into<DType>) -> bool {
 }
 
 /// Prints a line that the test harness does not keep back when the test passes.
-fn report(line: &str) {
+pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

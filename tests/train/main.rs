@@ -1,4 +1,14 @@
 //! Training against torch, and as its users meet it: runs that fall, stop and go on.
 
+#![allow(clippy::unwrap_used)]
+
+mod attention;
 #[path = "../common/mod.rs"]
 mod common;
+mod dit;
+mod dit_run;
+mod lpips;
+mod optimizer;
+mod run;
+mod toy;
+mod vae;

@@ -53,6 +53,12 @@ impl CausalConv3d {
         if kernel == 1 {
             return self.conv.forward(x);
         }
+        if let (3, [1, 1, 1], Some(bias)) = (kernel, self.conv.stride, &self.conv.bias) {
+            let (weight, bias) = (self.conv.weight.val(), bias.val());
+            if let Some(out) = burn_hunyuan_kernels::causal_conv3d(&x, weight, bias) {
+                return out;
+            }
+        }
         let side = (kernel / 2, kernel / 2);
         self.conv
             .forward(pad_replicate(x, [(kernel - 1, 0), side, side]))

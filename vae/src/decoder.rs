@@ -4,7 +4,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig, silu};
+use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig};
 
 use crate::{
     config::{LEVELS, RGB, VaeConfig, level_factor},
@@ -126,7 +126,7 @@ impl Decoder {
     pub fn forward(&self, latents: Tensor<5>) -> Tensor<5> {
         let x = self.mid_block.forward(self.conv_in.forward(latents));
         let x = self.up_blocks.iter().fold(x, |x, block| block.forward(x));
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out.forward(self.conv_norm_out.forward_silu(x))
     }
 }
 

@@ -4,7 +4,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig, silu};
+use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig};
 
 use crate::{
     config::{LEVELS, RGB, VaeConfig, level_factor},
@@ -113,6 +113,6 @@ impl Encoder {
         let x = self.conv_in.forward(video);
         let x = self.down_blocks.iter().fold(x, |x, block| block.forward(x));
         let x = self.mid_block.forward(x);
-        self.conv_out.forward(silu(self.conv_norm_out.forward(x)))
+        self.conv_out.forward(self.conv_norm_out.forward_silu(x))
     }
 }

@@ -6,6 +6,7 @@
 //! | `encoder`, `decoder` | the two halves: levels of residual blocks |
 //! | `mid`, `resnet`, `conv` | what they are built from |
 //! | `gaussian` | the distribution that the encoder predicts |
+//! | [`quality`] | how close a reconstruction is: PSNR and SSIM |
 //! | `tiling`, `tiles` | how a long or large clip is cut, and the pass over the pieces |
 //!
 //! Parameters have the names of the published checkpoint (diffusers' `AutoencoderKLHunyuanVideo`
@@ -17,6 +18,7 @@ mod decoder;
 mod encoder;
 mod gaussian;
 mod mid;
+pub mod quality;
 mod resnet;
 mod tiles;
 mod tiling;

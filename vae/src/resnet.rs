@@ -5,7 +5,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig, silu};
+use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig};
 
 use crate::conv::{CausalConv3d, CausalConv3dConfig};
 
@@ -73,8 +73,8 @@ impl ResnetBlock {
     /// - `x`: `[batch, channels in, frames, height, width]`
     /// - output: `[batch, channels out, frames, height, width]`
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let h = self.conv1.forward(silu(self.norm1.forward(x.clone())));
-        let h = self.conv2.forward(silu(self.norm2.forward(h)));
+        let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let h = self.conv2.forward(self.norm2.forward_silu(h));
         let residual = match &self.conv_shortcut {
             Some(shortcut) => shortcut.forward(x),
             None => x,

@@ -6,6 +6,7 @@ use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{DType, Device, FloatDType, Tensor},
 };
+use burn_hunyuan_kernels::ParameterPath;
 
 use super::{Error, StoredTensor, Weights, convert, lora::Update};
 
@@ -99,7 +100,7 @@ pub fn load_module<M: Module>(
         weights,
         dtype,
         progress,
-        path: Path::default(),
+        path: ParameterPath::default(),
         done: 0,
         total,
         error: None,
@@ -138,40 +139,10 @@ pub(super) fn read<const D: usize>(
     Ok(sum.cast(dtype).reshape::<D, _>(shape))
 }
 
-/// Where a traversal is: the fields entered, and the type that holds the innermost.
-#[derive(Default)]
-struct Path(Vec<(String, String)>);
-
-impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
-        self.0.push((name.to_string(), container.to_string()));
-    }
-
-    /// The dotted path; burn calls the affine part of its norms gamma and beta, files do not.
-    fn name(&self) -> String {
-        let fields = self
-            .0
-            .iter()
-            .map(|(field, container)| match field.as_str() {
-                "gamma" if container == "Struct:LayerNorm" => "weight",
-                "beta" if container == "Struct:LayerNorm" => "bias",
-                field => field,
-            });
-        fields.collect::<Vec<_>>().join(".")
-    }
-
-    /// Whether the parameter is the weight of a linear layer, `[in, out]` in burn and
-    /// `[out, in]` in a file.
-    fn is_transposed(&self) -> bool {
-        let last = self.0.last();
-        last.is_some_and(|(field, container)| field == "weight" && container == "Struct:Linear")
-    }
-}
-
 /// Collects the parameters.
 #[derive(Default)]
 struct List {
-    path: Path,
+    path: ParameterPath,
     parameters: Vec<Parameter>,
 }
 
@@ -181,7 +152,7 @@ impl ModuleVisitor for List {
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.0.pop();
+        self.path.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -202,7 +173,7 @@ struct Loader<'a> {
     weights: &'a Weights,
     dtype: FloatDType,
     progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    path: Path,
+    path: ParameterPath,
     done: u64,
     total: u64,
     error: Option<Error>,
@@ -240,7 +211,7 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.0.pop();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -46,4 +46,5 @@ pub use load::{Mismatch, Parameter, check, load_module, parameters};
 pub use lora::{Lora, LoraFormat};
 pub use merge::save_transformer;
 pub use model::{Model, Part};
+pub use sizes::transformer_config;
 pub use weights::{StoredTensor, Weights};

@@ -70,6 +70,24 @@ impl ConfigFile {
     }
 }
 
+/// The sizes of a transformer by a `config.json`, as diffusers has it, in `folder`.
+///
+/// # Errors
+/// No such file there, or an unusable one.
+pub fn transformer_config(folder: &Path) -> Result<DitConfig, Error> {
+    let Some(config) = ConfigFile::open(folder, Component::Transformer)? else {
+        return Err(Error::NotFound {
+            path: folder.to_path_buf(),
+            what: "no config.json of a transformer here".into(),
+        });
+    };
+    let sizes = Sizes {
+        weights: &Weights::new(folder),
+        config: Some(&config.of_other_weights()),
+    };
+    sizes.dit()
+}
+
 /// Reads a JSON file, if it exists.
 pub(super) fn read_json(path: &Path) -> Result<Option<Value>, Error> {
     if !path.is_file() {

@@ -1,12 +1,22 @@
 //! The command line: thin, over the library.
 
 mod bench;
+#[cfg(feature = "train")]
+mod cache;
+#[cfg(feature = "curate")]
+mod curate;
 mod devices;
 mod generate;
 mod inspect;
 mod lora;
 mod options;
 mod reconstruct;
+#[cfg(feature = "curate")]
+mod scenes;
+#[cfg(feature = "train")]
+mod synth;
+#[cfg(feature = "train")]
+mod train;
 mod watch;
 
 use std::{
@@ -35,6 +45,15 @@ enum Command {
     Reconstruct(reconstruct::Reconstruct),
     /// Tell what a checkpoint holds and whether it is whole, without loading it
     Inspect(inspect::Inspect),
+    /// Draw captioned clips to train on
+    #[cfg(feature = "train")]
+    Synth(synth::Synth),
+    /// Encode clips and captions into shards that `train dit` reads
+    #[cfg(feature = "train")]
+    Cache(Box<cache::Cache>),
+    /// Train a model
+    #[cfg(feature = "train")]
+    Train(train::Train),
     /// Convert LoRA files between formats, or merge them into a transformer
     #[command(subcommand)]
     Lora(lora::Command),
@@ -42,6 +61,12 @@ enum Command {
     Devices,
     /// Time a component with random weights; prints JSON
     Bench(bench::Bench),
+    /// Turn raw videos and images into training sets
+    #[cfg(feature = "curate")]
+    Curate(curate::Curate),
+    /// Find the scenes of videos: where they cut
+    #[cfg(feature = "curate")]
+    Scenes(scenes::Scenes),
 }
 
 /// Runs the program with the arguments of the process.
@@ -59,9 +84,19 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Reconstruct(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        #[cfg(feature = "train")]
+        Command::Synth(command) => command.run(),
+        #[cfg(feature = "train")]
+        Command::Cache(command) => command.run(),
+        #[cfg(feature = "train")]
+        Command::Train(command) => command.run(),
         Command::Lora(command) => command.run(),
         Command::Devices => devices::run(),
         Command::Bench(command) => command.run(),
+        #[cfg(feature = "curate")]
+        Command::Curate(command) => command.run(),
+        #[cfg(feature = "curate")]
+        Command::Scenes(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +104,8 @@ pub fn run() -> ExitCode {
             eprintln!("error: {error}");
             match error {
                 Error::Request(_) | Error::Device(_) | Error::Dtype { .. } => ExitCode::from(2),
+                #[cfg(feature = "curate")]
+                Error::Curate(burn_hunyuan_curate::Error::Request(_)) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }

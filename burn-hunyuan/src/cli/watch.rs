@@ -139,7 +139,7 @@ impl State {
 }
 
 /// A progress bar's look; the default one should the template ever be wrong.
-fn style(template: &str) -> ProgressStyle {
+pub(super) fn style(template: &str) -> ProgressStyle {
     let left = |state: &ProgressState, text: &mut dyn fmt::Write| {
         // There is nothing to estimate from before the first step. Writing to a string cannot fail.
         let _ = match state.pos() {

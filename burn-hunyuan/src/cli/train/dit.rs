@@ -1,0 +1,109 @@
+//! `burn-hunyuan train dit` and `burn-hunyuan train distill`.
+
+use std::{ops::ControlFlow, path::Path};
+
+use burn::tensor::{Device, FloatDType};
+use burn_hunyuan_dit::{Dit, DitConfig};
+use burn_hunyuan_train::{
+    dit::{DitTask, ModelConfig, Recipe, Shards, Teacher, export, initialise, student},
+    parameters::cast,
+};
+use clap::Args;
+
+use super::TrainOptions;
+use crate::{
+    checkpoint::{Model, load_module, transformer_config},
+    error::{Error, Result},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct TrainDit {
+    #[command(flatten)]
+    options: TrainOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrainDistill {
+    #[command(flatten)]
+    options: TrainOptions,
+}
+
+impl TrainDit {
+    pub fn run(self) -> Result<()> {
+        train(&self.options, |recipe, device| {
+            let (config, model) = start(&recipe.model, recipe.run.seed, device)?;
+            Ok((config, model, None))
+        })
+    }
+}
+
+impl TrainDistill {
+    pub fn run(self) -> Result<()> {
+        train(&self.options, |recipe, device| {
+            let (config, teacher) = start(&recipe.model, recipe.run.seed, device)?;
+            if config.guidance {
+                let weights = &recipe.model.weights;
+                return Err(Error::Unusable(format!(
+                    "{weights} has a guidance embedding, so it is distilled already; a teacher \
+                     has none"
+                )));
+            }
+            let config = config.with_guidance(true);
+            let dtype = dtype(&recipe.model.dtype)?;
+            let model = student(config.init(device), &teacher, recipe.run.seed);
+            Ok((config, cast(model, dtype), Some(Teacher::new(&teacher))))
+        })
+    }
+}
+
+/// What a run begins with: the sizes, the model, and who teaches it.
+type Start = (DitConfig, Dit, Option<Teacher>);
+
+/// Runs a configuration. However it ends, the averaged weights are in the folder `transformer` of
+/// the run.
+fn train(
+    options: &TrainOptions,
+    start: impl FnOnce(&Recipe, &Device) -> Result<Start>,
+) -> Result<()> {
+    let recipe: Recipe = options.read()?;
+    recipe.validate()?;
+    let shards = Shards::open(&recipe.shards)?;
+    let device = options.device()?.autodiff();
+    let (config, model, teacher) = start(&recipe, &device)?;
+    let mut task = DitTask::new(model, &config, teacher, shards, &recipe)?;
+    options.train(&recipe.run, &recipe, &mut task)?;
+    let folder = options.folder().join("transformer");
+    Ok(export(&folder, &config, &task.averaged())?)
+}
+
+/// The model that the section `[model]` of a configuration describes.
+fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
+    let dtype = dtype(&recipe.dtype)?;
+    if recipe.weights != "random" {
+        let part = Model::open(&[&recipe.weights])?.transformer()?;
+        let model = part.config.init(device);
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        let model = load_module(model, &part.weights, dtype, go_on)?;
+        return Ok((part.config, model));
+    }
+    let config = match recipe.sizes.as_str() {
+        "tiny" => Model::tiny(device)?.transformer()?.config,
+        "13b" => DitConfig::new(),
+        folder => transformer_config(Path::new(folder))?,
+    };
+    let config = config.with_guidance(recipe.guidance);
+    let model = initialise(config.init(device), seed);
+    Ok((config, cast(model, dtype)))
+}
+
+/// A number format by its name in a configuration.
+fn dtype(name: &str) -> Result<FloatDType> {
+    match name {
+        "f32" => Ok(FloatDType::F32),
+        "bf16" => Ok(FloatDType::BF16),
+        "f16" => Ok(FloatDType::F16),
+        _ => Err(Error::Unusable(format!(
+            "model.dtype is `{name}`; it can be f32, bf16 or f16"
+        ))),
+    }
+}

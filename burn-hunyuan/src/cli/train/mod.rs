@@ -1,0 +1,99 @@
+//! `burn-hunyuan train`.
+
+mod dit;
+mod vae;
+
+use std::{path::PathBuf, sync::atomic::Ordering};
+
+use burn::tensor::Device;
+use burn_hunyuan_train::{
+    config,
+    run::{Outcome, Run, RunConfig, Task},
+};
+use clap::{Args, Subcommand};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::print;
+use crate::{
+    device,
+    error::{Error, Result},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Train {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Train the VAE from nothing
+    Vae(vae::TrainVae),
+    /// Train the diffusion transformer by flow matching
+    Dit(dit::TrainDit),
+    /// Teach a transformer with a guidance embedding what guidance does
+    Distill(dit::TrainDistill),
+}
+
+impl Train {
+    pub fn run(self) -> Result<()> {
+        match self.what {
+            What::Vae(command) => command.run(),
+            What::Dit(command) => command.run(),
+            What::Distill(command) => command.run(),
+        }
+    }
+}
+
+/// What every kind of training takes.
+#[derive(Debug, Args)]
+struct TrainOptions {
+    /// The configuration, TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The run's folder; `runs/` and the configuration's name by default
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Go on with the run that the folder holds
+    #[arg(long)]
+    resume: bool,
+    /// The device; see `burn-hunyuan devices`
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: String,
+    /// Override a field of the configuration, for example `run.steps=100`; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl TrainOptions {
+    fn device(&self) -> Result<Device> {
+        Ok(device::open(&self.device)?)
+    }
+
+    fn read<C: DeserializeOwned>(&self) -> Result<C> {
+        Ok(config::read(&self.config, &self.set)?)
+    }
+
+    fn folder(&self) -> PathBuf {
+        let name = self.config.file_stem().unwrap_or_default();
+        let default = || PathBuf::from("runs").join(name);
+        self.output.clone().unwrap_or_else(default)
+    }
+
+    /// Trains `task` in the run's folder until it is finished or a signal asks to stop.
+    fn train(&self, run: &RunConfig, config: &impl Serialize, task: &mut dyn Task) -> Result<()> {
+        let resolved = config::resolved(config)?;
+        let run = Run::open(&self.folder(), run, &resolved, self.resume)?;
+        let run = run.on_line(|line| {
+            // A reader that has gone does not end the run.
+            let _ = print(line);
+        });
+        let stop = run.stop_flag();
+        let handler = ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed));
+        handler.map_err(|e| Error::Unusable(format!("cannot listen for signals: {e}")))?;
+        match run.train(task)? {
+            Outcome::Finished => print("finished"),
+            Outcome::Stopped(_) => print("give --resume to go on"),
+        }
+    }
+}

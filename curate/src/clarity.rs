@@ -1,1 +1,0 @@
-//! Clarity: the clearest picture near a clip's head, and blur, noise, blockiness, exposure.

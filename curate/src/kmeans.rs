@@ -1,1 +1,0 @@
-//! k-means on any device.

@@ -1,0 +1,236 @@
+//! Clips cut out of a file, exact to the picture.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Limits, Probe, Video,
+    decode::timestamp,
+    process::{Process, input, read_messages},
+};
+use crate::{Error, Result};
+
+/// A stretch of pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clip {
+    /// Time of the first picture, as [`super::Picture::time`] gives it.
+    pub start: f64,
+    /// Time of the first picture after the clip; at the end of a file, of its last picture plus
+    /// that picture's duration.
+    pub end: f64,
+    /// Pictures from `start` to before `end`.
+    pub frames: u64,
+}
+
+/// A rectangle of the picture as shown, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crop {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// Width.
+    pub width: u32,
+    /// Height.
+    pub height: u32,
+}
+
+/// How clips are written. The defaults are those of PySceneDetect's `split-video`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CutOptions {
+    /// x264's quality: 0 is lossless, 51 the worst. Default 22.
+    pub crf: u8,
+    /// x264's preset, from `ultrafast` to `veryslow`. Default `veryfast`.
+    pub preset: String,
+    /// Keep the sound. Default true.
+    pub audio: bool,
+    /// What a clip may cost.
+    pub limits: Limits,
+}
+
+impl Default for CutOptions {
+    fn default() -> Self {
+        Self {
+            crf: 22,
+            preset: "veryfast".into(),
+            audio: true,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Half a millisecond: less than half the time between pictures, more than what rounding to
+/// microseconds moves them.
+const SLACK: f64 = 0.0005;
+
+/// Writes `clip` to `out` as H.264 in MP4, cut down to `crop` and to even sizes.
+///
+/// The pictures are counted on their way, and the first one's time is compared: a clip with a
+/// neighbour's picture, or without one of its own, is an error and no file. `out` appears when it
+/// is whole.
+///
+/// # Errors
+///
+/// [`Error::Unusable`] where the pictures are not those of the clip or ffmpeg fails,
+/// [`Error::File`] where `out` cannot be written.
+pub fn cut(
+    probe: &Probe,
+    clip: &Clip,
+    crop: Option<Crop>,
+    out: &Path,
+    options: &CutOptions,
+) -> Result<()> {
+    // From the key picture before the clip. Where an index misleads, from the start of the file.
+    match write(probe, clip, crop, out, options, true) {
+        Err(Error::Unusable { .. }) => write(probe, clip, crop, out, options, false),
+        result => result,
+    }
+}
+
+fn write(
+    probe: &Probe,
+    clip: &Clip,
+    crop: Option<Crop>,
+    out: &Path,
+    options: &CutOptions,
+    seek: bool,
+) -> Result<()> {
+    let failed = |source| Error::File {
+        action: "create",
+        path: out.into(),
+        source,
+    };
+    let folder = out.parent().unwrap_or(Path::new(""));
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let partial = tempfile::Builder::new()
+        .prefix(".cut-")
+        .suffix(".mp4")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let video = probe.video()?;
+    let arguments = arguments(probe, video, clip, crop, partial.path(), options, seek);
+    let unusable = |problem: String| Error::Unusable {
+        path: probe.path.clone(),
+        problem,
+    };
+    let (process, mut stdout, stderr) = Process::start("ffmpeg", &arguments, &options.limits)?;
+    let (mut count, mut first) = (0, None);
+    let messages = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            read_messages(stderr, |line| {
+                if let Some(timestamp) = timestamp(line) {
+                    first.get_or_insert(timestamp);
+                    count += 1;
+                }
+            })
+        });
+        // ffmpeg writes its progress here twice a second: the signs of life.
+        let mut progress = [0; 4096];
+        while process.expect(|| read_some(&mut stdout, &mut progress)) {}
+        reader.join().unwrap_or_default()
+    });
+    let status = process.wait().map_err(failed)?;
+    if process.expired() {
+        return Err(unusable("cutting took too long and was stopped".into()));
+    }
+    if !status.success() {
+        return Err(unusable(format!("ffmpeg says: {messages}")));
+    }
+    let Clip { start, frames, .. } = *clip;
+    let begun = first.map(|first| video.micros(first) as f64 / 1e6);
+    if count != frames || begun.is_none_or(|begun| (begun - start).abs() > SLACK) {
+        let begun = begun.map_or("nowhere".into(), |begun| format!("{begun} s"));
+        return Err(unusable(format!(
+            "a clip of {frames} pictures from {start} s came out as {count} from {begun}"
+        )));
+    }
+    set_permissions(partial.as_file()).map_err(failed)?;
+    partial.persist(out).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+fn arguments(
+    probe: &Probe,
+    video: &Video,
+    clip: &Clip,
+    crop: Option<Crop>,
+    partial: &Path,
+    options: &CutOptions,
+    seek: bool,
+) -> Vec<OsString> {
+    let stream_start = video.start as f64 / video.ticks.per_second();
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+    add(&["-nostdin", "-hide_banner", "-nostats", "-y"]);
+    add(&["-loglevel", "level+info", "-progress", "pipe:1", "-copyts"]);
+    // Times in the file; seeking counts from the container's start.
+    let (start, end) = (
+        clip.start + stream_start - SLACK,
+        clip.end + stream_start - SLACK,
+    );
+    if seek && start > probe.start {
+        add(&["-ss", &format!("{:.6}", start - probe.start)]);
+    }
+    arguments.extend(input(&probe.path));
+
+    let [numerator, denominator] = [video.ticks.denominator, video.ticks.numerator];
+    let mut filter = format!(
+        "settb={numerator}/{denominator},trim=start={start:.6}:end={end:.6},showinfo=checksum=0,\
+         setpts=PTS-STARTPTS"
+    );
+    if let Some(Crop {
+        x,
+        y,
+        width,
+        height,
+    }) = crop
+    {
+        filter += &format!(",crop={width}:{height}:{x}:{y}:exact=1");
+    }
+    filter += ",crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0,format=yuv420p";
+    let stream = format!("0:{}", video.index);
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+    add(&["-map", &stream, "-vf", &filter, "-fps_mode", "passthrough"]);
+    if let Some(audio) = probe.audio.as_ref().filter(|_| options.audio) {
+        let stream = format!("0:{}", audio.index);
+        let filter = format!("atrim=start={start:.6}:end={end:.6},asetpts=PTS-STARTPTS");
+        add(&["-map", &stream, "-af", &filter, "-c:a", "aac"]);
+    }
+    add(&["-c:v", "libx264", "-preset", &options.preset]);
+    add(&["-crf", &options.crf.to_string(), "-map_metadata", "-1"]);
+    add(&["-movflags", "+faststart", "-f", "mp4"]);
+    let mut literal = OsString::from("file:");
+    literal.push(partial);
+    arguments.push(literal);
+    arguments
+}
+
+fn read_some(stream: &mut impl Read, bytes: &mut [u8]) -> bool {
+    loop {
+        match stream.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            result => return matches!(result, Ok(1..)),
+        }
+    }
+}
+
+/// Temporary files are the owner's alone; a clip has a file's usual permissions.
+#[cfg(unix)]
+fn set_permissions(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn set_permissions(_file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}

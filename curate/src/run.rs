@@ -1,1 +1,0 @@
-//! The pipeline: sources to clips, clips to tiers.

@@ -1,0 +1,207 @@
+//! The pipeline: sources to clips, clips to tiers.
+//!
+//! ```text
+//! inputs ─ ingest ─► sources ─ measure, one by one ─► shards ─ plan, all at once ─► tables, clips
+//! ```
+//!
+//! The work on a source is a function from its row to the rows of its clips ([`Measure`]); it
+//! shares nothing with other sources, so sources are worked on in parallel and in any order. What
+//! needs the whole set, duplicates, concepts and tiers, is a plan over the rows ([`plan`]). Between
+//! the two lies a file for each source, its [`Shard`]: what a killed run has finished.
+
+mod clip;
+mod ingest;
+mod keep;
+mod measure;
+pub(crate) mod output;
+mod pending;
+mod plan;
+mod progress;
+mod record;
+mod shard;
+mod source;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::Device;
+
+pub use clip::{Clip, Media, OverlaySummary};
+pub use ingest::{Found, Ingest, Source, list};
+pub use measure::{Config, Measure};
+pub use plan::{Plan, plan};
+pub use progress::{Observer, Progress, Stage};
+pub use record::{Counts, Record};
+pub use shard::{Measured, Shard};
+
+use crate::{Error, Result, config, privacy::Date};
+use progress::{Meter, in_parallel};
+
+/// The output folder and those within, which hold all that a run writes.
+pub(crate) const FOLDERS: [&str; 5] = ["", "sources", "clips", "images", "thumbnails"];
+
+/// What is asked of a run.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Files, folders and lists of files.
+    pub inputs: Vec<PathBuf>,
+    /// The folder that receives everything.
+    pub output: PathBuf,
+    /// What decides.
+    pub config: config::Config,
+    /// Sources worked on at once.
+    pub jobs: usize,
+    /// Whether `output` may hold a run to go on with.
+    pub resume: bool,
+    /// Whether kept clips and images are written as files.
+    pub cut: bool,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+/// Runs the whole pipeline.
+///
+/// What is wrong with a file stands in its row and stops nothing.
+///
+/// # Errors
+/// If the request cannot be carried out, the output cannot be written, or the observer stops the
+/// run ([`Error::Interrupted`]); what is finished by then is kept, and `resume` goes on from it.
+pub fn curate(request: &Request, observer: Observer) -> Result<Record> {
+    let files = list(&request.inputs, &request.output)?;
+    if files.is_empty() {
+        return Err(Error::Request(
+            "the input holds no video and no image; name files, or folders with mp4, mkv, mov, \
+             webm, png, jpg, webp, …"
+                .into(),
+        ));
+    }
+    let record = begin(request)?;
+    let config = &record.configuration;
+    let sources = ingest(&files, config, request, observer)?;
+    measure(&sources, config, request, observer)?;
+
+    let shards = Shard::read_all(&request.output)?;
+    let mut plan = plan(&shards, config, &request.device, observer)?;
+    if request.cut {
+        keep::write_files(&mut plan, &sources, config, request, observer)?;
+    }
+    finish(&request.output, record, plan)
+}
+
+/// Prepares the output folder; the record of the run, whose configuration has all that its beginning
+/// settles.
+fn begin(request: &Request) -> Result<Record> {
+    let output = &request.output;
+    let mut config = request.config.clone();
+    // What is wrong with the configuration shows before anything is written.
+    crate::tiers::check(&config.tiers)?;
+    Ingest::new(&config.privacy)?;
+    let begun = Record::read(output)?;
+    let occupied = || fs::read_dir(output).is_ok_and(|mut files| files.next().is_some());
+    let shown = output.display();
+    match begun {
+        Some(_) if !request.resume => {
+            return Err(Error::Request(format!(
+                "{shown} holds a run already; go on with it by --resume, or name another folder"
+            )));
+        }
+        None if occupied() => {
+            return Err(Error::Request(format!(
+                "{shown} is not empty and holds no run; name another folder"
+            )));
+        }
+        Some(begun) => {
+            config.privacy.date = config.privacy.date.or(begun.configuration.privacy.date);
+            if config != begun.configuration {
+                return Err(Error::Request(format!(
+                    "the run in {shown} was begun with another configuration, which its run.json \
+                     holds; resume with that one, or name another folder"
+                )));
+            }
+        }
+        None => config.privacy.date = config.privacy.date.or_else(|| Some(Date::today())),
+    }
+    let record = Record::begun(&config)?;
+    for folder in FOLDERS {
+        let folder = output.join(folder);
+        output::create_folder(&folder)?;
+        output::discard_unfinished(&folder)?;
+    }
+    record.write(output)?;
+    Ok(record)
+}
+
+/// The sources of all files, those with the same bytes together, the first of them first.
+fn ingest(
+    files: &[PathBuf],
+    config: &config::Config,
+    request: &Request,
+    observer: Observer,
+) -> Result<Vec<Vec<Found>>> {
+    let ingest = Ingest::new(&config.privacy)?;
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let meter = Meter::new(observer, Stage::Ingest, files.iter().map(size).sum());
+    let found = in_parallel(request.jobs, files, |path| {
+        ingest.source(path, |bytes| meter.add(bytes))
+    })?;
+    let mut sources = BTreeMap::<String, Vec<Found>>::new();
+    for found in found {
+        sources
+            .entry(found.source.id.clone())
+            .or_default()
+            .push(found);
+    }
+    Ok(sources.into_values().collect())
+}
+
+/// Writes the shard of every source that has none.
+fn measure(
+    sources: &[Vec<Found>],
+    config: &config::Config,
+    request: &Request,
+    observer: Observer,
+) -> Result<()> {
+    let measure = Measure::new(config, &request.device)?;
+    let size = |copies: &Vec<Found>| copies[0].source.bytes.unwrap_or(0);
+    let meter = Meter::new(observer, Stage::Measure, sources.iter().map(size).sum());
+    in_parallel(request.jobs, sources, |copies| {
+        let rows: Vec<Source> = copies.iter().map(|found| found.source.clone()).collect();
+        let done = Shard::read(&request.output, &rows[0].id)?;
+        // The clips depend on the bytes alone, but that a sidecar can forbid them.
+        let usable = |shard: &Shard| shard.sources[0].error.is_some() == rows[0].error.is_some();
+        let shard = match done.filter(usable) {
+            Some(_) if meter.add(size(copies)).is_break() => return Err(Error::Interrupted),
+            Some(shard) if shard.sources == rows => return Ok(()),
+            Some(shard) => Shard {
+                sources: rows,
+                ..shard
+            },
+            None => source::measure(&copies[0], rows, &measure, &request.output, &meter)?,
+        };
+        shard.write(&request.output)
+    })?;
+    Ok(())
+}
+
+/// Writes the tables, the manifest and the record.
+pub(crate) fn finish(output: &Path, record: Record, mut plan: Plan) -> Result<Record> {
+    keep::note_files(&mut plan, output);
+    plan.write(output)?;
+    keep::write_manifest(output, &plan)?;
+    let record = record.finished(&plan);
+    record.write(output)?;
+    Ok(record)
+}
+
+/// Hexadecimal digits of bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

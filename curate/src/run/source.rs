@@ -1,0 +1,275 @@
+//! From a source's row to the rows of its clips.
+
+use std::{path::Path, sync::mpsc, thread};
+
+use image::GrayImage;
+
+use super::{
+    Found, Measure, Measured, Media, Shard, Source,
+    measure::Picked,
+    output,
+    pending::{Pending, Shot},
+    progress::Meter,
+};
+use crate::{
+    Error, Frame, Result,
+    media::{self, DecodeOptions, Decoder, Picture, Probe},
+    scenes::{Position, ShotDetector, Transition},
+    tiers::Medium,
+};
+
+/// Seconds for which what might still be cut is kept back.
+const DELAY: f64 = 3.0;
+
+/// Measures a source. What is wrong with it stands in the shard.
+///
+/// # Errors
+/// If a thumbnail cannot be written, or the observer stops the run.
+pub(super) fn measure(
+    found: &Found,
+    sources: Vec<Source>,
+    measure: &Measure,
+    output: &Path,
+    meter: &Meter,
+) -> Result<Shard> {
+    let mut shard = Shard {
+        sources,
+        media: None,
+        error: None,
+        clips: Vec::new(),
+    };
+    let bytes = found.source.bytes.unwrap_or(0);
+    let mut told = Told {
+        meter,
+        bytes,
+        told: 0,
+    };
+    let result = match (&found.source.error, found.source.kind) {
+        // The row has it already.
+        (Some(_), _) => Ok(()),
+        (None, Medium::Image) => image(found, measure, output, &mut shard),
+        (None, Medium::Video) => video(found, measure, output, &mut told, &mut shard),
+    };
+    match result {
+        Ok(()) => {}
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(
+            error @ Error::File {
+                action: "write", ..
+            },
+        ) => return Err(error),
+        Err(error) => shard.error = Some(error.without_path(&found.path, &found.source.name)),
+    }
+    told.all()?;
+    Ok(shard)
+}
+
+/// Tells the observer how much of a file is done.
+struct Told<'a> {
+    meter: &'a Meter<'a>,
+    bytes: u64,
+    told: u64,
+}
+
+impl Told<'_> {
+    /// A share of the file is done.
+    fn share(&mut self, share: f64) -> Result<()> {
+        // Of a share between 0 and 1, so the conversion holds.
+        let done = (self.bytes as f64 * share.clamp(0.0, 1.0)) as u64;
+        let more = done.saturating_sub(self.told);
+        self.told += more;
+        match self.meter.add(more).is_break() {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    fn all(&mut self) -> Result<()> {
+        self.share(1.0)
+    }
+}
+
+fn image(found: &Found, measure: &Measure, output: &Path, shard: &mut Shard) -> Result<()> {
+    let picture = media::still(&found.path, &measure.config.limits)?;
+    shard.media = Some(Media {
+        width: Some(picture.width()),
+        height: Some(picture.height()),
+        pictures: Some(1),
+        ..Media::default()
+    });
+    let picked = measure.image(&picture, &found.source.id)?;
+    shard.clips.extend(save(picked, output)?);
+    Ok(())
+}
+
+/// Writes the thumbnail.
+fn save(picked: Option<Picked>, output: &Path) -> Result<Option<Measured>> {
+    let Some(picked) = picked else {
+        return Ok(None);
+    };
+    let name = format!("{}.jpg", picked.measured.clip.id);
+    output::write(&output.join("thumbnails").join(name), &picked.thumbnail)?;
+    Ok(Some(picked.measured))
+}
+
+/// One thread decodes and finds the shots, the other measures them: each picture is decoded once,
+/// and at most three clips are in memory.
+fn video(
+    found: &Found,
+    measure: &Measure,
+    output: &Path,
+    told: &mut Told,
+    shard: &mut Shard,
+) -> Result<()> {
+    let probe = media::probe(&found.path, &measure.config.limits)?;
+    shard.media = Some(Media::from(&probe));
+    probe.video()?;
+    let (sender, shots) = mpsc::sync_channel(1);
+    let (decoded, measured) = thread::scope(|scope| {
+        let measuring = scope.spawn(|| -> Result<Vec<Measured>> {
+            let mut clips = Vec::new();
+            for shot in shots {
+                clips.extend(save(measure.clip(shot, &probe, &found.source.id)?, output)?);
+            }
+            Ok(clips)
+        });
+        let decoded = decode(&probe, measure, told, sender);
+        let measured = measuring.join().unwrap_or_else(|_| {
+            let problem = "measuring it failed; this is a fault of the program".into();
+            let path = found.path.clone();
+            Err(Error::Unusable { path, problem })
+        });
+        (decoded, measured)
+    });
+    let decoded = decoded?;
+    let mut clips = measured?;
+    for clip in clips.iter_mut().map(|measured| &mut measured.clip) {
+        for transition in &decoded.transitions {
+            let from = transition.start.seconds().max(clip.start);
+            let shared = transition.end.seconds().min(clip.end) - from;
+            clip.transition += shared.max(0.0);
+        }
+    }
+    if let Some(media) = &mut shard.media {
+        media.pictures = Some(decoded.pictures);
+    }
+    shard.clips = clips;
+    decoded.ended
+}
+
+/// What is known of a video once it is decoded.
+struct Decoded {
+    pictures: u64,
+    transitions: Vec<Transition>,
+    /// What ended it early, if something did: all up to there is good.
+    ended: Result<()>,
+}
+
+/// Decodes a video and sends its shots on.
+///
+/// # Errors
+/// If it cannot be decoded at all, or the observer stops the run.
+fn decode(
+    probe: &Probe,
+    measure: &Measure,
+    told: &mut Told,
+    shots: mpsc::SyncSender<Shot<GrayImage>>,
+) -> Result<Decoded> {
+    let rate = probe.video()?.rate;
+    let seconds = probe.video()?.duration.or(probe.duration);
+    let config = &measure.config.clips;
+    let options = DecodeOptions {
+        threads: 0,
+        limits: measure.config.limits.clone(),
+    };
+    let mut decoder = Decoder::open(probe, &options)?;
+    let mut detector = ShotDetector::new(&measure.config.shots, rate)?;
+    let mut transitions = measure.config.transitions.init(rate)?;
+    let delay = (DELAY * rate.per_second()).ceil() as u64;
+    let mut pending = Pending::new(config.longest, delay);
+    let mut samples = Clock::every(1.0 / config.analysis_rate);
+    let mut lumas = Clock::every(config.clarity_interval);
+    let mut picture = Picture::default();
+    let (mut pictures, mut end) = (0, 0.0);
+    // The receiver goes when measuring has failed, and then that error counts.
+    let send = |shot: Option<Shot<GrayImage>>| drop(shot.map(|shot| shots.send(shot)));
+    let ended = loop {
+        match decoder.read(&mut picture) {
+            Ok(true) => {}
+            ended => break ended.map(drop),
+        }
+        pictures += 1;
+        let Picture { index, time, .. } = picture;
+        end = time + 1.0 / rate.per_second();
+        let cut = detector.process(&picture);
+        transitions.process(Position::new(index, time, rate), detector.reduced());
+        let sample = samples.strikes(time).then(|| Frame {
+            index,
+            time,
+            picture: measure.reduced(&picture),
+        });
+        let luma = lumas.strikes(time).then(|| picture.luma());
+        pending.push(index, time, sample, luma);
+        send(cut.and_then(|cut| pending.split(cut.index)));
+        send(pending.overflow());
+        told.share(seconds.map_or(0.0, |seconds| time / seconds) * 0.99)?;
+    };
+    // A fade-out that no picture follows is a cut only now; the others have been made.
+    for scene in detector.finish().scenes {
+        send(pending.split(scene.start.index));
+    }
+    for shot in pending.finish(end) {
+        send(Some(shot));
+    }
+    Ok(Decoded {
+        pictures,
+        transitions: transitions.finish(),
+        ended,
+    })
+}
+
+/// Strikes at the first picture of every interval.
+struct Clock {
+    interval: f64,
+    next: f64,
+}
+
+impl Clock {
+    fn every(interval: f64) -> Self {
+        Self {
+            interval,
+            next: f64::NEG_INFINITY,
+        }
+    }
+
+    fn strikes(&mut self, time: f64) -> bool {
+        // Times are rounded to microseconds.
+        let strikes = time >= self.next - 1e-5;
+        if strikes {
+            self.next = (time / self.interval + 1e-5).floor() * self.interval + self.interval;
+        }
+        strikes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_strike_once_an_interval() {
+        let strikes = |rate: f64, interval: f64| -> Vec<u32> {
+            let mut clock = Clock::every(interval);
+            let times = (0..50).map(|i| (i, (f64::from(i) / rate * 1e6).round() / 1e6));
+            times
+                .filter(|(_, time)| clock.strikes(*time))
+                .map(|(i, _)| i)
+                .take(6)
+                .collect()
+        };
+        assert_eq!(strikes(24.0, 0.125), [0, 3, 6, 9, 12, 15]);
+        assert_eq!(strikes(30.0, 0.125), [0, 4, 8, 12, 15, 19]);
+        assert_eq!(strikes(5.0, 0.125), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(strikes(23.976, 1.0), [0, 24, 48]);
+    }
+}

@@ -1,0 +1,154 @@
+//! Fades: scenes that end in black (or white) and begin from it.
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, Length, Position, Stats};
+use crate::{Error, Result, media::FrameRate};
+
+/// What a picture fades to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FadeMethod {
+    /// To black: faded out below the threshold.
+    #[default]
+    Floor,
+    /// To white: faded out from the threshold on.
+    Ceiling,
+}
+
+/// Options of the threshold detector. The defaults are those of PySceneDetect's program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThresholdConfig {
+    /// Mean of all red, green and blue values at which a picture counts as faded out, 0 to 255; a
+    /// fraction is dropped. Default 12.
+    pub threshold: f64,
+    /// Where between fade-out and fade-in the cut is put: -1 at the fade-out, 0 in the middle, 1 at
+    /// the fade-in. Default 0.
+    pub fade_bias: f64,
+    /// A video that ends faded out gets a last cut at its fade-out. Default true.
+    pub add_final_scene: bool,
+    /// What a picture fades to.
+    pub method: FadeMethod,
+    /// Shortest time faded out that counts. Default 0.1 s.
+    pub min_out_len: Length,
+}
+
+impl Default for ThresholdConfig {
+    fn default() -> Self {
+        Self {
+            threshold: 12.0,
+            fade_bias: 0.0,
+            add_final_scene: true,
+            method: FadeMethod::default(),
+            min_out_len: Length::Seconds(0.1),
+        }
+    }
+}
+
+impl ThresholdConfig {
+    /// The detector; fades within `min_scene_len` frames of the one before are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`] for a bias that is not between -1 and 1.
+    pub fn init(&self, min_scene_len: u64, rate: FrameRate) -> Result<ThresholdDetector> {
+        if !(-1.0..=1.0).contains(&self.fade_bias) {
+            let bias = self.fade_bias;
+            return Err(Error::Request(format!(
+                "fade bias {bias}: -1 to 1 is possible"
+            )));
+        }
+        Ok(ThresholdDetector {
+            min_out_len: self.min_out_len.frames(rate),
+            config: self.clone(),
+            min_scene_len,
+            last_cut: None,
+            faded_out: None,
+            out: Vec::new(),
+        })
+    }
+}
+
+/// Finds fades by the mean brightness. It sees a cut at the fade-in.
+#[derive(Debug)]
+pub struct ThresholdDetector {
+    config: ThresholdConfig,
+    min_scene_len: u64,
+    min_out_len: u64,
+    /// The last fade-in that made a cut; at first the first picture.
+    last_cut: Option<Position>,
+    /// Whether the last picture was faded out; `None` before the first.
+    faded_out: Option<bool>,
+    /// The pictures since the last fade-out.
+    out: Vec<Position>,
+}
+
+impl ThresholdDetector {
+    fn is_out(&self, mean: f64) -> bool {
+        let below = mean < self.config.threshold.trunc();
+        match self.config.method {
+            FadeMethod::Floor => below,
+            FadeMethod::Ceiling => !below,
+        }
+    }
+
+    /// The cut of a fade that began with the first of `out` and ended at `fade_in`.
+    fn cut(&self, fade_in: Position) -> Option<Position> {
+        let fade_out = *self.out.first()?;
+        let (from, to) = (fade_out.frame_number(), fade_in.frame_number());
+        let share = (1.0 + self.config.fade_bias) / 2.0;
+        let frame = from + ((to - from) as f64 * share).round_ties_even() as u64;
+        let pictures = self.out.iter().chain([&fade_in]);
+        pictures.copied().find(|p| p.frame_number() >= frame)
+    }
+}
+
+impl Detector for ThresholdDetector {
+    fn metrics(&self) -> Vec<String> {
+        vec!["average_rgb".into()]
+    }
+
+    fn process(
+        &mut self,
+        position: Position,
+        picture: &RgbImage,
+        stats: Option<&mut Stats>,
+    ) -> Option<Position> {
+        let last_cut = *self.last_cut.get_or_insert(position);
+        let values = picture.as_raw();
+        let sum: u64 = values.iter().map(|&value| u64::from(value)).sum();
+        let mean = sum as f64 / values.len() as f64;
+        if let Some(stats) = stats {
+            stats.set(position, "average_rgb", mean);
+        }
+        let is_out = self.is_out(mean);
+        let was_out = self.faded_out.replace(is_out);
+        if is_out {
+            self.out.push(position);
+            return None;
+        }
+        let counts = was_out == Some(true)
+            && position.frames_since(last_cut) >= self.min_scene_len
+            && self
+                .out
+                .first()
+                .is_some_and(|&out| position.frames_since(out) >= self.min_out_len);
+        let cut = if counts { self.cut(position) } else { None };
+        if cut.is_some() {
+            self.last_cut = Some(position);
+        }
+        self.out.clear();
+        cut
+    }
+
+    fn finish(&mut self, last: Position) -> Option<Position> {
+        let fade_out = *self.out.first()?;
+        let last_cut = self.last_cut.unwrap_or(last);
+        let counts = self.config.add_final_scene
+            && last.frames_since(last_cut) >= self.min_scene_len
+            && last.next().frames_since(fade_out) >= self.min_out_len;
+        counts.then_some(fade_out)
+    }
+}

@@ -1,0 +1,299 @@
+//! Gradual transitions: dissolves and fades, which the detectors of cuts pass over.
+//!
+//! The middle of a dissolve is a mixture of its ends. For windows of several lengths, each ending
+//! at the latest picture, four things are asked of small pictures: do the ends differ enough, does
+//! the way from one to the other go straight through the pictures between, does it go evenly, and
+//! do the pictures between have less fine detail than the ends? Detail mixes like noise: at equal
+//! parts half of it is left. A moving camera keeps its detail.
+
+use std::collections::VecDeque;
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::Position;
+use crate::{Result, media::FrameRate};
+
+/// What counts as a transition. All thresholds are our choice; `benches/transitions.py` tells what
+/// they find and what they take for one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransitionConfig {
+    /// Seconds of the shortest transition. Default 0.25.
+    pub shortest: f64,
+    /// Seconds of the longest window; of a longer transition the best part is found. Default 2.
+    pub longest: f64,
+    /// Root mean square difference of the ends, in levels of 0 to 255, from which on they can be
+    /// two scenes. Default 20.
+    pub min_change: f64,
+    /// How far a picture may lie beside the straight way between the ends, as a share of its
+    /// length. Default 0.35.
+    pub max_residual: f64,
+    /// How far a picture may lie before or behind its place on an even way, as a share of the
+    /// whole. Default 0.25.
+    pub max_lag: f64,
+    /// Correlation of the ends from which on they count as one scene under another light.
+    /// Default 0.75.
+    pub max_likeness: f64,
+    /// How far a picture's fine detail may be from that of a mixture, as a share of the greater of
+    /// the ends. Default 0.25.
+    pub max_detail_error: f64,
+    /// Fine detail of the middle picture from which on it counts as no mixture, as a share of the
+    /// mean of the ends. Default 0.8.
+    pub max_detail: f64,
+}
+
+impl Default for TransitionConfig {
+    fn default() -> Self {
+        Self {
+            shortest: 0.25,
+            longest: 2.0,
+            min_change: 20.0,
+            max_residual: 0.35,
+            max_lag: 0.25,
+            max_likeness: 0.75,
+            max_detail_error: 0.25,
+            max_detail: 0.8,
+        }
+    }
+}
+
+impl TransitionConfig {
+    /// The detector for a video of this rate.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Request`] where the lengths are no range, or more than 30 seconds.
+    pub fn init(&self, rate: FrameRate) -> Result<TransitionDetector> {
+        if !(self.shortest > 0.0 && self.shortest <= self.longest && self.longest <= 30.0) {
+            return Err(crate::Error::Request(format!(
+                "transitions of {} to {} seconds: 0 < shortest <= longest <= 30 is needed",
+                self.shortest, self.longest
+            )));
+        }
+        let frames = |seconds: f64| ((seconds * rate.per_second()).round() as usize).max(3);
+        let (shortest, longest) = (frames(self.shortest), frames(self.longest));
+        // Steps of about 4 : 3.
+        let next = |&length: &usize| Some((length + length.div_ceil(3)).min(longest));
+        let mut lengths: Vec<_> = std::iter::successors(Some(shortest), next)
+            .take_while(|&length| length < longest)
+            .collect();
+        lengths.push(longest);
+        Ok(TransitionDetector {
+            config: self.clone(),
+            lengths,
+            window: VecDeque::new(),
+            candidates: Vec::new(),
+        })
+    }
+}
+
+/// What kind of transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransitionKind {
+    /// From one scene into another.
+    Dissolve,
+    /// From an even surface, as a rule black, into a scene.
+    FadeIn,
+    /// From a scene into an even surface.
+    FadeOut,
+}
+
+/// A gradual transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// What kind.
+    pub kind: TransitionKind,
+    /// About the last picture before it.
+    pub start: Position,
+    /// About the first picture after it.
+    pub end: Position,
+}
+
+/// Finds gradual transitions in pictures that come one after the other.
+#[derive(Debug)]
+pub struct TransitionDetector {
+    config: TransitionConfig,
+    /// Lengths of windows in frames, rising.
+    lengths: Vec<usize>,
+    /// The last pictures, as many as the longest window and one.
+    window: VecDeque<Sketch>,
+    /// Transitions and how good they are.
+    candidates: Vec<(f64, Transition)>,
+}
+
+/// What is kept of a picture.
+#[derive(Debug)]
+struct Sketch {
+    position: Position,
+    /// Means over cells, three channels each.
+    cells: Vec<f32>,
+    /// Mean squared difference between neighbouring pixels.
+    detail: f64,
+}
+
+/// Cells of a sketch, across and down.
+const CELLS: (usize, usize) = (32, 18);
+
+impl TransitionDetector {
+    /// Looks at the next picture: 8-bit RGB, of some 256 pixels on the longer side.
+    pub fn process(&mut self, position: Position, picture: &RgbImage) {
+        let longest = self.lengths.last().copied().unwrap_or(0);
+        self.window.push_back(Sketch {
+            position,
+            cells: cells(picture),
+            detail: detail(picture),
+        });
+        while self.window.len() > longest + 1 {
+            self.window.pop_front();
+        }
+        for &length in &self.lengths {
+            if let Some(start) = self.window.len().checked_sub(length + 1) {
+                self.candidates.extend(self.candidate(start, length));
+            }
+        }
+    }
+
+    /// The transitions, in order; of those that overlap, the best.
+    pub fn finish(mut self) -> Vec<Transition> {
+        self.candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut found: Vec<Transition> = Vec::new();
+        for (_, new) in self.candidates {
+            let apart = |old: &Transition| {
+                new.end.index <= old.start.index || new.start.index >= old.end.index
+            };
+            if found.iter().all(apart) {
+                found.push(new);
+            }
+        }
+        found.sort_by_key(|transition| transition.start.index);
+        found
+    }
+
+    /// Whether the window from `start` over `length` frames is a transition, and how good a one.
+    fn candidate(&self, start: usize, length: usize) -> Option<(f64, Transition)> {
+        let config = &self.config;
+        let (first, last) = (&self.window[start], &self.window[start + length]);
+        let way: Vec<f32> = first
+            .cells
+            .iter()
+            .zip(&last.cells)
+            .map(|(a, b)| b - a)
+            .collect();
+        let squared = dot(&way, &way);
+        let change = (squared / way.len() as f64).sqrt();
+        let middle = self.window[start + length / 2].detail;
+        let ends = (first.detail + last.detail) / 2.0;
+        if change < config.min_change || middle > config.max_detail * ends {
+            return None;
+        }
+        let (mut residual, mut lag) = (0.0f64, 0.0f64);
+        for i in 1..length {
+            let here = &self.window[start + i];
+            let (along, beside) = place(&here.cells, &first.cells, &way, squared);
+            residual = residual.max(beside);
+            lag = lag.max((along - i as f64 / length as f64).abs());
+            let share = along.clamp(0.0, 1.0);
+            let mixed = (1.0 - share).powi(2) * first.detail + share.powi(2) * last.detail;
+            let error = (here.detail - mixed).abs() / first.detail.max(last.detail);
+            if residual > config.max_residual
+                || lag > config.max_lag
+                || error > config.max_detail_error
+            {
+                return None;
+            }
+        }
+        let (from, to) = (contrast(&first.cells), contrast(&last.cells));
+        let even = |this: f64, other: f64| this < EVEN.max(0.3 * other);
+        let kind = match (even(from, to), even(to, from)) {
+            (true, _) => TransitionKind::FadeIn,
+            (false, true) => TransitionKind::FadeOut,
+            _ if likeness(&first.cells, &last.cells) > config.max_likeness => return None,
+            _ => TransitionKind::Dissolve,
+        };
+        let transition = Transition {
+            kind,
+            start: first.position,
+            end: last.position,
+        };
+        Some((change * (1.0 - residual) * (1.0 - lag), transition))
+    }
+}
+
+/// Standard deviation in levels below which a picture is an even surface; one with less than a
+/// third of the other end's is on the way to one.
+const EVEN: f64 = 6.0;
+
+/// How far along the way a picture lies, and how far beside it, as shares of the way's length.
+fn place(here: &[f32], first: &[f32], way: &[f32], squared: f64) -> (f64, f64) {
+    let (mut along, mut length) = (0.0f32, 0.0f32);
+    for ((here, first), way) in here.iter().zip(first).zip(way) {
+        let step = here - first;
+        along += step * way;
+        length += step * step;
+    }
+    let along = f64::from(along) / squared;
+    let beside = (f64::from(length) / squared - along * along)
+        .max(0.0)
+        .sqrt();
+    (along, beside)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let products = a.iter().zip(b).map(|(a, b)| f64::from(a * b));
+    products.sum()
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
+}
+
+/// Standard deviation.
+fn contrast(values: &[f32]) -> f64 {
+    covariance(values, values).max(0.0).sqrt()
+}
+
+fn covariance(a: &[f32], b: &[f32]) -> f64 {
+    dot(a, b) / a.len() as f64 - mean(a) * mean(b)
+}
+
+/// Pearson's correlation.
+fn likeness(a: &[f32], b: &[f32]) -> f64 {
+    covariance(a, b) / (contrast(a) * contrast(b)).max(f64::MIN_POSITIVE)
+}
+
+/// Means over cells of about equal size.
+fn cells(picture: &RgbImage) -> Vec<f32> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (across, down) = CELLS;
+    let mut sums = vec![0u32; 3 * across * down];
+    let mut counts = vec![0u32; across * down];
+    for (y, row) in picture.as_raw().chunks_exact(3 * width).enumerate() {
+        let cells = y * down / height * across;
+        for (x, pixel) in row.chunks_exact(3).enumerate() {
+            let cell = cells + x * across / width;
+            counts[cell] += 1;
+            for (sum, &value) in sums[3 * cell..].iter_mut().zip(pixel) {
+                *sum += u32::from(value);
+            }
+        }
+    }
+    let counts = counts.iter().flat_map(|&count| [count.max(1); 3]);
+    let means = sums
+        .iter()
+        .zip(counts)
+        .map(|(&sum, count)| sum as f32 / count as f32);
+    means.collect()
+}
+
+/// Mean squared difference of green between neighbours, across and down.
+fn detail(picture: &RgbImage) -> f64 {
+    let stride = 3 * picture.width() as usize;
+    let green = &picture.as_raw()[1..];
+    let sum = |step: usize| -> u64 {
+        let pairs = green.iter().zip(green.iter().skip(step)).step_by(3);
+        pairs.map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
+    };
+    (sum(3) + sum(stride)) as f64 / (picture.width() * picture.height()) as f64
+}

@@ -1,1 +1,0 @@
-//! Tiers: the rules that sort clips, each stricter than the one before.

@@ -1,0 +1,39 @@
+//! The names of a module's parameters, as files have them.
+
+/// Where a [`ModuleVisitor`](burn::module::ModuleVisitor) or
+/// [`ModuleMapper`](burn::module::ModuleMapper) is: the fields entered, and the type that holds the
+/// innermost.
+#[derive(Clone, Debug, Default)]
+pub struct ParameterPath(Vec<(String, String)>);
+
+impl ParameterPath {
+    /// For the visitor's method of this name.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((name.to_string(), container.to_string()));
+    }
+
+    /// For the visitor's `exit_module`.
+    pub fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// The dotted path; burn calls the affine part of its norms gamma and beta, files do not.
+    pub fn name(&self) -> String {
+        let fields = self
+            .0
+            .iter()
+            .map(|(field, container)| match field.as_str() {
+                "gamma" if container == "Struct:LayerNorm" => "weight",
+                "beta" if container == "Struct:LayerNorm" => "bias",
+                field => field,
+            });
+        fields.collect::<Vec<_>>().join(".")
+    }
+
+    /// Whether the parameter is the weight of a linear layer, `[in, out]` in burn and
+    /// `[out, in]` in a file.
+    pub fn is_transposed(&self) -> bool {
+        let last = self.0.last();
+        last.is_some_and(|(field, container)| field == "weight" && container == "Struct:Linear")
+    }
+}

@@ -1,0 +1,100 @@
+//! `scenes`.
+
+use std::fs;
+
+use crate::program::{Desk, fixture};
+
+fn video(name: &str) -> String {
+    fixture(&format!("scenes/{name}")).display().to_string()
+}
+
+/// The files that PySceneDetect writes for the same video and detector.
+fn expected(detector: &str, file: &str) -> String {
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(fixture("scenes/scenes.json")).unwrap()).unwrap();
+    json["shots.mp4"][detector][file]
+        .as_str()
+        .unwrap()
+        .to_string()
+}
+
+#[test]
+fn writes_what_pyscenedetect_writes() {
+    let desk = Desk::new();
+    let shots = video("shots.mp4");
+    for detector in ["adaptive", "content"] {
+        let options = format!("--detector {detector} --csv a.csv --stats b.csv --quiet");
+        let outcome = desk.run(&format!("scenes '{shots}' {options}")).succeeds();
+        assert_eq!(outcome.stdout + &outcome.stderr, "");
+        assert_eq!(
+            fs::read_to_string(desk.path("a.csv")).unwrap(),
+            expected(detector, "csv")
+        );
+        assert_eq!(
+            fs::read_to_string(desk.path("b.csv")).unwrap(),
+            expected(detector, "stats")
+        );
+    }
+    assert_eq!(desk.names(), ["a.csv", "b.csv"]);
+}
+
+#[test]
+fn lists_and_splits() {
+    let desk = Desk::new();
+    let options = "--detector threshold --transitions --split clips";
+    let shots = video("shots.mp4");
+    let outcome = desk.run(&format!("scenes '{shots}' {options}")).succeeds();
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    assert!(lines[0].ends_with("shots.mp4: 2 scenes"), "{outcome:?}");
+    assert!(
+        lines[1].contains("00:00:00.000 - 00:00:05.458  frames 1 - 131"),
+        "{outcome:?}"
+    );
+    assert!(outcome.stdout.contains("fade-out"), "{outcome:?}");
+    for clip in ["clips/shots-Scene-001.mp4", "clips/shots-Scene-002.mp4"] {
+        assert!(desk.path(clip).is_file(), "{clip}");
+    }
+    assert_eq!(fs::read_dir(desk.path("clips")).unwrap().count(), 2);
+}
+
+#[test]
+fn several_videos_one_of_them_bad() {
+    let desk = Desk::new();
+    fs::write(desk.path("bad.mp4"), "no film").unwrap();
+    let (shots, rotated) = (video("shots.mp4"), video("rotated.mp4"));
+    let outcome = desk.run(&format!(
+        "scenes '{shots}' bad.mp4 '{rotated}' --csv lists -q"
+    ));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("bad.mp4: ffprobe says"),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.stderr.contains("1 of 3 videos failed"),
+        "{outcome:?}"
+    );
+    assert_eq!(fs::read_dir(desk.path("lists")).unwrap().count(), 2);
+}
+
+#[test]
+fn bad_usage() {
+    let desk = Desk::new();
+    let shots = video("shots.mp4");
+    for (options, said) in [
+        ("--min-scene-len abc", "`abc` is no length"),
+        (
+            "--detector hash --bins 4",
+            "the hash detector takes no --bins",
+        ),
+        ("--detector content --kernel-size 4", "kernel size 4"),
+        ("--fade-bias 2 --detector threshold", "fade bias 2"),
+        ("--detector nothing", "nothing"),
+    ] {
+        let outcome = desk.run(&format!("scenes '{shots}' {options}"));
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+    }
+    let twice = desk.run(&format!("scenes '{shots}' '{shots}' --csv lists"));
+    assert_eq!(twice.code, Some(2), "{twice:?}");
+}

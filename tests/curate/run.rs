@@ -1,0 +1,476 @@
+//! The whole pipeline: footage in, decisions with their reasons out.
+
+use std::{fs, ops::ControlFlow, path::Path};
+
+use burn_hunyuan_curate::{
+    config::Config,
+    media::{DecodeOptions, Limits, probe},
+    privacy,
+    run::{self, Plan, Record, Request},
+    scenes,
+    tables::{Row, number, text},
+    tiers,
+};
+use tempfile::TempDir;
+
+use crate::{common, films};
+
+/// The default rules, but for lower sizes, since the films are small, and for blur: they are low in
+/// contrast, where steps of eight bits pass for detail. Sharp films measure 0.38 to 0.40, blurred
+/// ones 0.45.
+fn config() -> Config {
+    let mut config = Config::default();
+    for rule in config.tiers.iter_mut().flat_map(|tier| &mut tier.rules) {
+        if rule.column == "short_side" {
+            rule.min = rule.min.map(|side| side * 0.6);
+        }
+        if rule.column == "clarity_blur" {
+            rule.max = Some(0.42);
+        }
+    }
+    config.privacy.date = Some("2026-11-21".parse().unwrap());
+    config
+}
+
+/// A folder with every kind of footage.
+fn footage() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shots: Vec<_> = (1..=3).map(|seed| films::take(seed, 3.0, 60.0)).collect();
+    films::write(&at("shots.mp4"), &shots.concat());
+    films::write(&at("other.mp4"), &films::take(4, 3.0, 60.0));
+    films::write(&at("long.mp4"), &films::take(5, 12.5, 60.0));
+    films::write(&at("short.mp4"), &films::take(6, 1.0, 60.0));
+    films::write(&at("still.mp4"), &films::take(7, 3.0, 0.0));
+    films::write(&at("slow.mp4"), &films::take(8, 3.0, 0.6));
+    films::filtered(&at("other.mp4"), &at("copy.mp4"), "scale=304:172", 30);
+    films::write(&at("sharp.mp4"), &films::take(9, 3.0, 60.0));
+    films::filtered(&at("sharp.mp4"), &at("blurred.mp4"), "gblur=5", 16);
+    fs::remove_file(at("sharp.mp4")).unwrap();
+    films::write(&at("wide.mp4"), &films::take(10, 3.0, 60.0));
+    let bars = "pad=456:336:0:40";
+    films::filtered(&at("wide.mp4"), &at("letterbox.mp4"), bars, 16);
+    fs::remove_file(at("wide.mp4")).unwrap();
+    fs::copy(at("other.mp4"), at("same.mp4")).unwrap();
+    films::ground(11).save(at("picture.png")).unwrap();
+    let small = image::imageops::thumbnail(&films::ground(12), 160, 90);
+    small.save(at("small.jpg")).unwrap();
+    let whole = fs::read(at("long.mp4")).unwrap();
+    fs::write(at("cut-off.mp4"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(at("no-film.mp4"), "this is a text").unwrap();
+    fs::write(at("empty.mkv"), "").unwrap();
+    fs::write(at("no-image.png"), "this is another text").unwrap();
+    folder
+}
+
+fn request(inputs: &Path, output: &Path, config: Config) -> Option<Request> {
+    Some(Request {
+        inputs: vec![inputs.into()],
+        output: output.into(),
+        config,
+        jobs: 2,
+        resume: false,
+        cut: true,
+        device: common::device()?,
+    })
+}
+
+fn curate(request: &Request) -> Record {
+    run::curate(request, &|_| ControlFlow::Continue(())).unwrap()
+}
+
+/// The rows that come from the file with this name.
+fn from<'a>(rows: &'a [Row], name: &str) -> Vec<&'a Row> {
+    rows.iter()
+        .filter(|row| text(row, "source_name").ends_with(name))
+        .collect()
+}
+
+/// The only row that comes from a file.
+fn only<'a>(rows: &'a [Row], name: &str) -> &'a Row {
+    let rows = from(rows, name);
+    assert_eq!(rows.len(), 1, "{name}: {rows:#?}");
+    rows[0]
+}
+
+#[test]
+fn footage_comes_out_sorted_with_reasons() {
+    let (footage, out) = (footage(), tempfile::tempdir().unwrap());
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    let record = curate(&request);
+    let plan = Plan::read(out.path()).unwrap();
+    let clips = &plan.clips;
+
+    let shots = from(clips, "shots.mp4");
+    let ends: Vec<f64> = shots
+        .iter()
+        .map(|row| number(row, "end_picture").unwrap())
+        .collect();
+    assert_eq!(ends, [72.0, 144.0, 216.0]);
+    let other = only(clips, "other.mp4");
+    for row in shots.iter().copied().chain([other]) {
+        assert!(!text(row, "tier").is_empty(), "{row:#?}");
+        assert!(number(row, "weight").unwrap() > 0.0);
+    }
+    let long = from(clips, "long.mp4");
+    let seconds: Vec<f64> = long
+        .iter()
+        .map(|row| number(row, "seconds").unwrap())
+        .collect();
+    assert!(
+        seconds.len() == 2 && seconds.iter().all(|s| *s <= 10.0),
+        "{seconds:?}"
+    );
+
+    // Each of these has one fault.
+    for (name, stage, column) in [
+        ("short.mp4", "length", "seconds"),
+        ("still.mp4", "motion", "motion_"),
+        ("slow.mp4", "motion", "motion_"),
+        ("copy.mp4", "duplicates", "duplicate_of"),
+        ("blurred.mp4", "clarity", "clarity_blur"),
+    ] {
+        let row = only(clips, name);
+        let reason = text(row, "reason");
+        assert_eq!(text(row, "stage"), stage, "{name}: {row:#?}");
+        assert!(reason.starts_with(column), "{name}: {reason}");
+    }
+    let copy = only(clips, "copy.mp4");
+    assert_eq!(
+        text(copy, "duplicate_of"),
+        text(other, "id"),
+        "the larger copy stays"
+    );
+
+    let letterbox = only(clips, "letterbox.mp4");
+    assert_eq!(text(letterbox, "overlays_decision"), "crop");
+    let height = number(letterbox, "crop_height").unwrap();
+    let top = number(letterbox, "crop_y").unwrap();
+    assert!((244.0..=256.0).contains(&height) && (40.0..=50.0).contains(&top));
+
+    assert_eq!(text(only(&plan.images, "picture.png"), "tier"), "512");
+    let small = only(&plan.images, "small.jpg");
+    assert!(text(small, "reason").starts_with("short_side is 90"));
+
+    errors_stand_in_rows(&plan);
+    files_are_those_of_kept_rows(out.path(), &plan);
+    let counts = record.counts.clone().unwrap();
+    assert_eq!(counts.sources, 16);
+    assert_eq!(counts.identical_sources, 1);
+    assert_eq!(counts.video_funnel[0].before, clips.len());
+    assert_eq!(Record::read(out.path()).unwrap(), Some(record));
+
+    let story = tiers::explain(out.path(), text(copy, "id")).unwrap();
+    assert!(
+        story.contains("FAILS  duplicates") && story.contains(text(other, "id")),
+        "{story}"
+    );
+    let page = out.path().join("page.html");
+    burn_hunyuan_curate::report::write(out.path(), &page).unwrap();
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("Rejected: duplicates") && page.contains("data:image/jpeg;base64,"));
+    for outside in ["http://", "https://", "<script", "<link"] {
+        let page = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains(outside), "the page asks for {outside}");
+    }
+}
+
+fn errors_stand_in_rows(plan: &Plan) {
+    let source = |name: &str| {
+        let mut rows = plan
+            .sources
+            .iter()
+            .filter(|row| text(row, "name").ends_with(name));
+        rows.next().unwrap()
+    };
+    for name in ["cut-off.mp4", "no-film.mp4", "empty.mkv", "no-image.png"] {
+        assert!(!text(source(name), "error").is_empty(), "{name}");
+    }
+    for name in ["other.mp4", "same.mp4", "picture.png"] {
+        assert_eq!(text(source(name), "error"), "", "{name}");
+    }
+    let identical = text(source("same.mp4"), "identical_to");
+    assert!(identical.ends_with("other.mp4"), "{identical}");
+    assert!(
+        from(&plan.clips, "same.mp4").is_empty(),
+        "identical files are worked on once"
+    );
+}
+
+/// The cut clips hold the pictures that their rows say, and nothing else is there.
+fn files_are_those_of_kept_rows(out: &Path, plan: &Plan) {
+    let manifest = fs::read_to_string(out.join("manifest.jsonl")).unwrap();
+    let mut lines = manifest.lines();
+    let mut files = 0;
+    for row in plan.clips.iter().chain(&plan.images) {
+        let file = text(row, "file");
+        assert_eq!(file.is_empty(), text(row, "tier").is_empty(), "{row:#?}");
+        if file.is_empty() {
+            continue;
+        }
+        files += 1;
+        let line: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+        assert_eq!(line["path"], file);
+        assert_eq!(line["tier"], row["tier"]);
+        if let Some(pictures) = number(row, "pictures").filter(|_| file.ends_with(".mp4")) {
+            let video = probe(&out.join(file), &Limits::default())
+                .unwrap()
+                .video
+                .unwrap();
+            assert_eq!(video.frames, Some(pictures as u64), "{file}");
+            let size = (video.width.into(), video.height.into());
+            assert_eq!(
+                Some(size),
+                number(row, "crop_width").zip(number(row, "crop_height"))
+            );
+        }
+    }
+    assert_eq!(lines.next(), None);
+    let written = |folder: &str| fs::read_dir(out.join(folder)).unwrap().count();
+    assert_eq!(written("clips") + written("images"), files);
+    assert_eq!(written("thumbnails"), plan.clips.len() + plan.images.len());
+}
+
+/// A small set with a name to forget: two sources, one a worse copy of the other, and one of the
+/// same person besides.
+fn personal() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    films::write(&at("jane.mp4"), &films::take(21, 3.0, 60.0));
+    fs::write(
+        at("jane.json"),
+        r#"{"id": "case 7", "caption": "mail jane@example.com"}"#,
+    )
+    .unwrap();
+    films::filtered(&at("jane.mp4"), &at("worse.mp4"), "scale=380:212", 28);
+    films::ground(22).save(at("portrait.png")).unwrap();
+    fs::write(at("portrait.toml"), "id = 'case 7'").unwrap();
+    films::write(&at("landscape.mp4"), &films::take(23, 3.0, 60.0));
+    folder
+}
+
+#[test]
+fn an_erased_source_was_never_there() {
+    let footage = personal();
+    let (out, never, cache) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    curate(&request);
+    burn_hunyuan_curate::report::write(out.path(), &out.path().join("report.html")).unwrap();
+    let plan = Plan::read(out.path()).unwrap();
+    let jane = text(only(&plan.clips, "jane.mp4"), "id").to_string();
+    let landscape = text(only(&plan.clips, "landscape.mp4"), "id").to_string();
+    assert_eq!(text(only(&plan.clips, "worse.mp4"), "duplicate_of"), jane);
+    assert_eq!(only(&plan.clips, "jane.mp4")["caption"], "mail [email]");
+    for id in [&jane, &landscape] {
+        fs::create_dir_all(cache.path().join("latents")).unwrap();
+        fs::write(
+            cache.path().join(format!("latents/{id}.safetensors")),
+            "numbers",
+        )
+        .unwrap();
+    }
+
+    let export = tempfile::tempdir().unwrap();
+    let handed = privacy::export(out.path(), Some(cache.path()), "case 7", export.path()).unwrap();
+    assert_eq!(handed.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
+    for file in [
+        format!("clips/{jane}.mp4"),
+        format!("cache/latents/{jane}.safetensors"),
+    ] {
+        assert!(export.path().join(&file).exists(), "{file}");
+        assert!(handed.files.contains(&file.into()));
+    }
+    let rows = fs::read_to_string(export.path().join("rows.json")).unwrap();
+    assert!(rows.contains(&jane) && !rows.contains(&landscape));
+
+    let erasure =
+        privacy::erase(out.path(), Some(cache.path()), "case 7", &request.device).unwrap();
+    assert_eq!(erasure.sources.len(), 2);
+    assert_eq!(erasure.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
+    assert_eq!(erasure.left, Vec::<std::path::PathBuf>::new());
+    // Shard, thumbnail and file of each, and the cached latent.
+    assert_eq!(erasure.removed.len(), 7, "{:#?}", erasure.removed);
+    assert!(
+        !cache
+            .path()
+            .join(format!("latents/{jane}.safetensors"))
+            .exists()
+    );
+    assert!(
+        cache
+            .path()
+            .join(format!("latents/{landscape}.safetensors"))
+            .exists()
+    );
+
+    for name in ["jane.mp4", "portrait.png"] {
+        fs::remove_file(footage.path().join(name)).unwrap();
+    }
+    let resumed = Request {
+        resume: true,
+        ..request.clone()
+    };
+    curate(&resumed);
+    curate(&Request {
+        output: never.path().into(),
+        ..request
+    });
+    let tables = [
+        "clips.parquet",
+        "images.parquet",
+        "sources.parquet",
+        "manifest.jsonl",
+    ];
+    for table in tables {
+        let read = |folder: &TempDir| fs::read(folder.path().join(table)).unwrap();
+        assert!(read(&out) == read(&never), "{table}");
+    }
+    let again = privacy::erase(out.path(), None, "case 7", &resumed.device);
+    assert!(again.unwrap_err().to_string().contains("nothing is held"));
+}
+
+#[test]
+fn tiers_can_require_what_sidecars_say() {
+    let folder = tempfile::tempdir().unwrap();
+    for (seed, sidecar) in [
+        (
+            31,
+            Some(r#"{"licence": "CC0-1.0", "consent": true, "retention": "2027-01-01"}"#),
+        ),
+        (32, Some(r#"{"licence": "proprietary", "consent": true}"#)),
+        (33, Some(r#"{"licence": "CC0-1.0", "consent": false}"#)),
+        (
+            34,
+            Some(r#"{"licence": "CC0-1.0", "consent": true, "retention": "2026-11-20"}"#),
+        ),
+        (35, None),
+    ] {
+        films::ground(seed)
+            .save(folder.path().join(format!("{seed}.png")))
+            .unwrap();
+        if let Some(sidecar) = sidecar {
+            fs::write(folder.path().join(format!("{seed}.json")), sidecar).unwrap();
+        }
+    }
+    let rules = folder.path().join("rules.toml");
+    let text_of_rules = "
+        [privacy]
+        date = '2026-11-21'
+        [[tier]]
+        name = 'free'
+        kind = 'image'
+        rules = [
+            { stage = 'licence', column = 'licence', one_of = ['CC0-1.0'] },
+            { stage = 'consent', column = 'consent', is = true },
+            { stage = 'retention', column = 'expired', is = false },
+        ]";
+    fs::write(&rules, text_of_rules).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let config = Config::open(&rules).unwrap();
+    let Some(request) = request(folder.path(), out.path(), config) else {
+        return;
+    };
+    curate(&request);
+    let plan = Plan::read(out.path()).unwrap();
+    for (name, tier, stage) in [
+        ("31.png", "free", ""),
+        ("32.png", "", "licence"),
+        ("33.png", "", "consent"),
+        ("34.png", "", "retention"),
+        ("35.png", "", "licence"),
+    ] {
+        let row = only(&plan.images, name);
+        assert_eq!(
+            (text(row, "tier"), text(row, "stage")),
+            (tier, stage),
+            "{name}"
+        );
+    }
+}
+
+/// The threshold detector learns only at the end that a fade-out is not followed by a fade-in.
+#[test]
+fn a_fade_out_at_the_end_is_a_cut() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("faded.mp4");
+    films::write(
+        &folder.path().join("whole.mp4"),
+        &films::take(51, 4.0, 60.0),
+    );
+    let fade = "fade=t=out:st=2:d=0.5";
+    films::filtered(&folder.path().join("whole.mp4"), &path, fade, 16);
+    fs::remove_file(folder.path().join("whole.mp4")).unwrap();
+    let mut config = config();
+    config.shots.detector = scenes::DetectorKind::Threshold;
+    let probe = probe(&path, &Limits::default()).unwrap();
+    let shots = scenes::detect(&probe, &config.shots, &DecodeOptions::default()).unwrap();
+    assert_eq!(shots.scenes.len(), 2);
+    let cut = shots.scenes[1].start.seconds();
+    assert!((2.0..2.6).contains(&cut), "{cut}");
+    let Some(request) = request(folder.path(), out.path(), config) else {
+        return;
+    };
+    curate(&request);
+    let plan = Plan::read(out.path()).unwrap();
+    let clips = from(&plan.clips, "faded.mp4");
+    assert!(!clips.is_empty());
+    for clip in clips {
+        let (start, end) = (number(clip, "start").unwrap(), number(clip, "end").unwrap());
+        assert!(end <= cut || start >= cut, "{start} to {end} spans {cut}");
+    }
+}
+
+#[test]
+fn hostile_names_stay_within_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = folder.path().join("in");
+    let out = folder.path().join("out");
+    films::write(&inputs.join("a.mp4"), &films::take(41, 1.0, 60.0));
+    let names = [
+        "-i.mp4",
+        "concat:a.mp4|b.mp4",
+        "%2e%2e%2f%2e%2e%2fescape.mp4",
+        "a'; touch escaped; '.mp4",
+        "$(touch escaped).mp4",
+        "<script>alert(1)<.mp4",
+        "new\nline.mp4",
+    ];
+    for (name, seed) in names.iter().zip(42..) {
+        let path = inputs.join(if name.ends_with(".mp4") {
+            name.to_string()
+        } else {
+            format!("{name}.mp4")
+        });
+        films::write(&inputs.join("next.mp4"), &films::take(seed, 1.0, 60.0));
+        fs::rename(inputs.join("next.mp4"), &path).unwrap();
+        fs::write(
+            path.with_extension("json"),
+            r#"{"id": "../../escape", "caption": "<b>"}"#,
+        )
+        .unwrap();
+    }
+    let Some(request) = request(&inputs, &out, config()) else {
+        return;
+    };
+    curate(&request);
+    let plan = Plan::read(&out).unwrap();
+    assert_eq!(plan.clips.len(), names.len() + 1, "{:#?}", plan.sources);
+    let entries = |folder: &Path| fs::read_dir(folder).unwrap().count();
+    assert_eq!(
+        entries(folder.path()),
+        2,
+        "the input and the output, nothing else"
+    );
+    assert_eq!(entries(&inputs), 2 * names.len() + 1);
+    let page = out.join("report.html");
+    burn_hunyuan_curate::report::write(&out, &page).unwrap();
+    assert!(!fs::read_to_string(page).unwrap().contains("<script>"));
+}

@@ -1,0 +1,50 @@
+"""TransNetV2 in its PyTorch version (transnetv2-pytorch), with narrow widths and random weights.
+
+Writes tests/fixtures/transnet.safetensors: the weights by their published names, and the
+probabilities for frames that tests/curate/transnet.rs draws by the same formula.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transnetv2_pytorch.transnetv2_pytorch import TransNetV2
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+class Random(TransNetV2):
+    def _load_pretrained_weights(self):
+        """None: the constructor's random ones."""
+
+
+def frames(count):
+    t, y, x, c = np.meshgrid(*map(np.arange, (count, 27, 48, 3)), indexing="ij")
+    shot = t // 23
+    values = x * (3 + shot) + y * (5 + c) + t * (c + 2) + 60 * shot
+    return torch.from_numpy((values % 256).astype(np.uint8))
+
+
+def main():
+    torch.manual_seed(1)
+    network = Random(F=2, D=16, device="cpu")
+    torch.manual_seed(1)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2.0)
+        elif "bn." in name and name.endswith("weight"):
+            tensor.uniform_(0.5, 1.5)
+        elif tensor.dtype == torch.float32:
+            fan = tensor[0].numel() if tensor.dim() > 1 else 4
+            tensor.normal_(std=fan**-0.5)
+    network.cls_layer1.weight.data.mul_(4.0)
+    probabilities, _ = network.predict_frames(frames(113), quiet=True)
+    kept = lambda name: "cls_layer2" not in name and "num_batches" not in name
+    tensors = {k: v.clone() for k, v in network.state_dict().items() if kept(k)}
+    tensors["probabilities"] = probabilities.float().clone()
+    save_file(tensors, FIXTURES / "transnet.safetensors", {"config": '{"filters": 2, "hidden": 16}'})
+    print(probabilities.min(), probabilities.max(), len(probabilities))
+
+
+main()

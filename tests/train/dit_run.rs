@@ -1,0 +1,269 @@
+//! Runs that train the transformer, from shards to weights.
+
+use std::{path::Path, sync::atomic::Ordering};
+
+use burn::tensor::{DType, TensorData};
+use burn_hunyuan_dit::DitConfig;
+use burn_hunyuan_train::{
+    Result,
+    dit::{
+        BatchConfig, CachedCaption, DitTask, FlowConfig, ModelConfig, Recipe, ShardWriter, Shards,
+        Teacher, initialise, student,
+    },
+    optimizer::OptimizerConfig,
+    run::{Checkpoint, CheckpointWriter, Metrics, Outcome, Run, RunConfig, Task},
+};
+use serde_json::Value;
+
+use crate::{dit::config, toy::flex};
+
+/// Clips of two sizes, whose latents follow from their captions: something to learn.
+fn write_shards(folder: &Path) {
+    let caption = |text: &str, value: f32| CachedCaption {
+        text: text.into(),
+        states: TensorData::new(vec![value; 3 * 12], [3, 12]),
+        pooled: TensorData::new(vec![-value; 10], [10]),
+    };
+    let mut writer = ShardWriter::create(folder, &caption("", 0.0)).unwrap();
+    for clip in 0..12 {
+        let value = if clip % 2 == 0 { 1.0 } else { -1.0 };
+        let frames = if clip % 3 == 0 { 1 } else { 2 };
+        let latents = TensorData::new(vec![value; 3 * frames * 16], [3, frames, 4, 4]);
+        let captions = [caption("one", value), caption("other", 0.9 * value)];
+        writer.add(latents, &captions).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), 12);
+}
+
+fn recipe(shards: &Path, steps: u64) -> Recipe {
+    Recipe {
+        shards: shards.into(),
+        run: RunConfig {
+            steps,
+            seed: 3,
+            save_every_steps: 20,
+            evaluate_every: steps / 2,
+            ..RunConfig::default()
+        },
+        optimizer: OptimizerConfig {
+            learning_rate: 3e-3,
+            ema_decay: 0.9,
+            ..OptimizerConfig::default()
+        },
+        flow: FlowConfig {
+            shift: 1.0,
+            ..FlowConfig::default()
+        },
+        batch: BatchConfig {
+            tokens: 64,
+            accumulate: 2,
+            image_share: Some(0.3),
+            held_out: 2,
+            ..BatchConfig::default()
+        },
+        model: ModelConfig {
+            recompute: false,
+            ..ModelConfig::default()
+        },
+        ..Recipe::default()
+    }
+}
+
+fn task(recipe: &Recipe, config: &DitConfig) -> DitTask {
+    let shards = Shards::open(&recipe.shards).unwrap();
+    let model = initialise(config.init(&flex().autodiff()), recipe.run.seed);
+    DitTask::new(model, config, None, shards, recipe).unwrap()
+}
+
+/// The losses of the log, evaluations apart.
+fn losses(folder: &Path) -> (Vec<f64>, Vec<f64>) {
+    let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let is_evaluation = |line: &&Value| line.get("evaluation").is_some();
+    let loss = |line: &Value| line["loss"].as_f64().unwrap();
+    let (evaluations, steps): (Vec<_>, Vec<_>) = lines.iter().partition(is_evaluation);
+    (
+        steps.into_iter().map(loss).collect(),
+        evaluations.into_iter().map(loss).collect(),
+    )
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// The loss falls, also on the clips that are held out; a run that was stopped goes on with the
+/// same losses, bit for bit.
+#[test]
+fn the_loss_falls_and_a_stopped_run_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let config = config().with_guidance(false);
+    let recipe = recipe(&shards, 150);
+
+    let whole = folder.path().join("whole");
+    let run = Run::open(&whole, &recipe.run, "", false).unwrap();
+    let outcome = run.train(&mut task(&recipe, &config)).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    let (expected, evaluations) = losses(&whole);
+    let (first, last) = (mean(&expected[..20]), mean(&expected[130..]));
+    assert!(last < 0.7 * first, "{first} {last}");
+    assert!(evaluations[1] < evaluations[0], "{evaluations:?}");
+
+    let parts = folder.path().join("parts");
+    for end in [33, 150] {
+        let run = Run::open(&parts, &recipe.run, "", end > 33).unwrap();
+        let stop = run.stop_flag();
+        let mut task = Stopping {
+            task: task(&recipe, &config),
+            end,
+            stop,
+        };
+        run.train(&mut task).unwrap();
+    }
+    assert_eq!(losses(&parts).0, expected);
+}
+
+/// Asks to stop in a certain step.
+struct Stopping {
+    task: DitTask,
+    end: u64,
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Task for Stopping {
+    fn gradients(&mut self, step: u64) -> Result<Metrics> {
+        self.stop.store(step == self.end, Ordering::Relaxed);
+        self.task.gradients(step)
+    }
+    fn update(&mut self) -> Result<()> {
+        self.task.update()
+    }
+    fn evaluate(&mut self) -> Result<Option<Metrics>> {
+        self.task.evaluate()
+    }
+    fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
+        self.task.save(checkpoint)
+    }
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.task.restore(checkpoint)
+    }
+}
+
+/// A student of a random teacher: before training it says what the teacher says unguided, and it
+/// learns what guidance adds.
+#[test]
+fn a_student_learns_its_guided_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let mut recipe = recipe(&shards, 100);
+    recipe.run.evaluate_every = 0;
+    recipe.batch.caption_dropout = 0.0;
+
+    // A teacher that has learned to tell the captions apart.
+    let plain = config().with_guidance(false);
+    let mut teacher = task(&recipe, &plain);
+    let run = Run::open(&folder.path().join("teacher"), &recipe.run, "", false).unwrap();
+    run.train(&mut teacher).unwrap();
+    let teacher = teacher.averaged();
+
+    let config = config();
+    let model = student(config.init(&flex().autodiff()), &teacher, 1);
+    let open = || Shards::open(&shards).unwrap();
+    let mut task = DitTask::new(
+        model,
+        &config,
+        Some(Teacher::new(&teacher)),
+        open(),
+        &recipe,
+    )
+    .unwrap();
+    let student = folder.path().join("student");
+    let run = Run::open(&student, &recipe.run, "", false).unwrap();
+    run.train(&mut task).unwrap();
+    let (losses, _) = losses(&student);
+    let (first, last) = (mean(&losses[..10]), mean(&losses[80..]));
+    assert!(last < 0.5 * first, "{first} {last}");
+
+    // Without a guidance embedding there is nothing that could learn a scale.
+    let model = initialise(plain.init(&flex().autodiff()), 1);
+    let refused = DitTask::new(model, &plain, Some(Teacher::new(&teacher)), open(), &recipe);
+    assert!(
+        refused
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("guidance embedding")
+    );
+}
+
+/// What cannot be trained on is told before the first step.
+#[test]
+fn clips_that_do_not_fit_the_model_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let recipe = recipe(&shards, 10);
+    let refuse = |config: DitConfig| {
+        let model = config.init(&flex());
+        let shards = Shards::open(&shards).unwrap();
+        let task = DitTask::new(model, &config, None, shards, &recipe);
+        task.err().unwrap().to_string()
+    };
+    let message = refuse(config().with_text_dim(13));
+    assert!(
+        message.contains("12") && message.contains("13"),
+        "{message}"
+    );
+    let message = refuse(config().with_in_channels(4));
+    assert!(message.contains("clip 0"), "{message}");
+
+    let message = Shards::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("burn-hunyuan cache"), "{message}");
+    let shard = shards.join("shard-00000.safetensors");
+    let bytes = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &bytes[..bytes.len() - 1]).unwrap();
+    let message = Shards::open(&shards).unwrap_err().to_string();
+    assert!(
+        message.contains("shard-00000") && message.contains("damaged"),
+        "{message}"
+    );
+}
+
+/// Tensors come back as they went in, whatever float they are stored as.
+#[test]
+fn shards_keep_latents_and_captions() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: Vec<f32> = (0..24).map(|i| i as f32 / 8.0).collect();
+    let latents = TensorData::new(values.clone(), [2, 3, 2, 2]);
+    let caption = |tokens: usize| CachedCaption {
+        text: "a".into(),
+        states: TensorData::new(vec![0.5_f32; tokens * 4], [tokens, 4]).convert_dtype(DType::BF16),
+        pooled: TensorData::new(vec![2.0_f32; 5], [5]),
+    };
+    let mut writer = ShardWriter::create(folder.path(), &caption(1)).unwrap();
+    writer.add(latents, &[caption(7), caption(2)]).unwrap();
+    writer.finish().unwrap();
+    assert!(ShardWriter::create(folder.path(), &caption(1)).is_err());
+
+    let (shards, device) = (Shards::open(folder.path()).unwrap(), flex());
+    assert_eq!(
+        (shards.len(), shards.captions(0), shards.longest_text()),
+        (1, 2, 7)
+    );
+    assert_eq!(
+        (shards.latent_shape(0), shards.text_dims()),
+        ([2, 3, 2, 2], [4, 5])
+    );
+    let read = shards.latents(0, &device).unwrap().into_data();
+    assert_eq!(read.try_to_vec::<f32>().unwrap(), values);
+    let (states, pooled) = shards.caption(0, Some(1), &device).unwrap();
+    assert_eq!((states.dims(), pooled.dims()), ([2, 4], [5]));
+    assert_eq!(states.into_data().try_to_vec::<f32>().unwrap(), [0.5; 8]);
+    assert_eq!(shards.caption(0, None, &device).unwrap().0.dims(), [1, 4]);
+}

@@ -1,0 +1,221 @@
+//! Runs that stop, are killed, go wrong, and go on.
+
+use std::{
+    path::Path,
+    process::{Command, id},
+    sync::atomic::Ordering,
+};
+
+use burn_hunyuan_train::{
+    Error,
+    run::{Outcome, Run, RunConfig},
+};
+use serde_json::Value;
+
+use crate::toy::{Squares, flex};
+
+const STEPS: u64 = 12;
+
+/// Set for a test's own process to be killed: `step:K` or `save:K`.
+const KILL: &str = "BURN_HUNYUAN_TEST_KILL";
+
+/// Set for a test's own process: the run's folder.
+const FOLDER: &str = "BURN_HUNYUAN_TEST_FOLDER";
+
+fn config() -> RunConfig {
+    RunConfig {
+        steps: STEPS,
+        save_every_steps: 4,
+        keep: 2,
+        ..RunConfig::default()
+    }
+}
+
+fn open(folder: &Path, resume: bool) -> Result<Run, Error> {
+    Run::open(folder, &config(), "", resume)
+}
+
+/// The lines of the log.
+fn log(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The loss of every step, to the last bit.
+fn losses(folder: &Path) -> Vec<String> {
+    let lines = log(folder);
+    let steps: Vec<_> = lines
+        .iter()
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>());
+    lines.iter().map(|line| line["loss"].to_string()).collect()
+}
+
+/// Starts a run from the weights of `start`, so that runs can be compared.
+fn begin(start: &Path, folder: &Path) {
+    let (from, to) = (
+        start.join("checkpoints/step-00000000"),
+        folder.join("checkpoints/step-00000000"),
+    );
+    std::fs::create_dir_all(&to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A run that nothing happened to; its first checkpoint is where the others begin.
+fn undisturbed(folder: &Path) -> Vec<String> {
+    let mut task = Squares::new(STEPS, &flex());
+    let config = RunConfig {
+        keep: 100,
+        ..config()
+    };
+    let run = Run::open(folder, &config, "", false).unwrap();
+    assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
+    losses(folder)
+}
+
+#[test]
+fn the_loss_falls() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RunConfig {
+        steps: 500,
+        ..RunConfig::default()
+    };
+    let run = Run::open(folder.path(), &config, "", false).unwrap();
+    let outcome = run.train(&mut Squares::new(500, &flex())).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    let losses: Vec<f64> = losses(folder.path())
+        .iter()
+        .map(|loss| loss.parse().unwrap())
+        .collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..20]), mean(&losses[480..]));
+    assert!(last < 0.5 * first, "{first} {last}");
+}
+
+/// Not a test of its own: the process that [`killed_runs_repeat_themselves`] starts and that dies.
+#[test]
+#[ignore = "run by another test"]
+fn run_that_is_killed() {
+    let (Ok(folder), Ok(kill)) = (std::env::var(FOLDER), std::env::var(KILL)) else {
+        return;
+    };
+    let (place, step) = kill.split_once(':').unwrap();
+    let step: u64 = step.parse().unwrap();
+    let die_at = move |now: u64| {
+        if now == step {
+            let pid = id().to_string();
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            std::thread::park(); // the signal is on its way
+        }
+    };
+    let mut task = Squares::new(STEPS, &flex());
+    match place {
+        "step" => task.at_step = Box::new(die_at),
+        _ => task.at_save = Box::new(die_at),
+    }
+    let _ = open(Path::new(&folder), true).unwrap().train(&mut task);
+}
+
+/// SIGKILL in a step and in the middle of a save; the resumed run has the same losses, bit for bit.
+#[cfg(unix)]
+#[test]
+fn killed_runs_repeat_themselves() {
+    use std::os::unix::process::ExitStatusExt;
+    let start = tempfile::tempdir().unwrap();
+    let expected = undisturbed(start.path());
+    for kill in ["step:7", "save:8", "save:12"] {
+        let folder = tempfile::tempdir().unwrap();
+        begin(start.path(), folder.path());
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["run::run_that_is_killed", "--exact", "--ignored"])
+            .env(FOLDER, folder.path())
+            .env(KILL, kill)
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.signal(), Some(9), "{kill}: {status}");
+        let unfinished = |folder: &Path| {
+            let entries = std::fs::read_dir(folder.join("checkpoints")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| name.ends_with(".partial")).count()
+        };
+        assert_eq!(
+            unfinished(folder.path()) == 1,
+            kill.starts_with("save"),
+            "{kill}"
+        );
+
+        let mut task = Squares::new(STEPS, &flex());
+        let run = open(folder.path(), true).unwrap();
+        assert_eq!(unfinished(folder.path()), 0);
+        assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
+        assert_eq!(losses(folder.path()), expected, "{kill}");
+    }
+}
+
+/// A request to stop lets the step end and saves it.
+#[test]
+fn a_stopped_run_goes_on_where_it_was() {
+    let start = tempfile::tempdir().unwrap();
+    let expected = undisturbed(start.path());
+    let folder = tempfile::tempdir().unwrap();
+    begin(start.path(), folder.path());
+    let run = open(folder.path(), true).unwrap();
+    let stop = run.stop_flag();
+    let mut task = Squares::new(STEPS, &flex());
+    task.at_step = Box::new(move |step| stop.store(step == 6, Ordering::Relaxed));
+    assert_eq!(run.train(&mut task).unwrap(), Outcome::Stopped(6));
+    assert_eq!(losses(folder.path()), expected[..6]);
+
+    // Without --resume nothing is overwritten.
+    let refused = open(folder.path(), false).err().unwrap().to_string();
+    assert!(refused.contains("--resume"), "{refused}");
+
+    let mut task = Squares::new(STEPS, &flex());
+    let run = open(folder.path(), true).unwrap();
+    assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
+    assert_eq!(losses(folder.path()), expected);
+}
+
+/// A step without a usable loss is skipped; too many of them end the run with what is saved.
+#[test]
+fn bad_steps_are_skipped_until_there_are_too_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RunConfig {
+        max_skipped: 3,
+        ..config()
+    };
+    let mut task = Squares::new(STEPS, &flex());
+    task.spoil = |step| [2, 6, 7, 8].contains(&step).then_some(f64::NAN);
+    let run = Run::open(folder.path(), &config, "", false).unwrap();
+    let error = run.train(&mut task).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Diverged {
+                step: 8,
+                skipped: 3,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let skipped: Vec<_> = log(folder.path())
+        .iter()
+        .filter(|line| line.get("skipped").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(skipped, [2, 6, 7, 8]);
+    assert!(
+        folder
+            .path()
+            .join("checkpoints/step-00000004/state.json")
+            .is_file()
+    );
+}

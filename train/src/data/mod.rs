@@ -1,0 +1,11 @@
+//! What a model is trained on.
+
+mod caption;
+mod clips;
+mod folder;
+mod sizes;
+
+pub use caption::StructuredCaption;
+pub use clips::{ClipRequest, Clips, SynthClips};
+pub use folder::{Caption, Dataset, Entry, list};
+pub use sizes::ClipSizes;

@@ -1,0 +1,98 @@
+//! The configuration of a run that trains the transformer.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BatchConfig, DistillConfig, FlowConfig};
+use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
+
+/// A configuration file of `burn-hunyuan train dit` or `distill`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// What `burn-hunyuan cache` wrote.
+    pub shards: PathBuf,
+    /// What is trained.
+    pub model: ModelConfig,
+    /// How long, and what is kept.
+    pub run: RunConfig,
+    /// From gradients to weights.
+    pub optimizer: OptimizerConfig,
+    /// At which times the transformer learns.
+    pub flow: FlowConfig,
+    /// What makes a batch.
+    pub batch: BatchConfig,
+    /// Guidance distillation; `train dit` does not look at it.
+    pub distill: DistillConfig,
+}
+
+/// Section `[model]` of a configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// A file or folder of weights to start from, as `--transformer` takes it; `random` to start
+    /// from nothing. For `distill` it is the teacher.
+    pub weights: String,
+    /// Sizes of a model that starts from nothing: `tiny`, `13b`, or a folder with a transformer's
+    /// `config.json` as diffusers has it.
+    pub sizes: String,
+    /// Whether a model that starts from nothing has a guidance embedding. One that is to be
+    /// distilled needs none.
+    pub guidance: bool,
+    /// What the transformer computes in: `f32`, `bf16` or `f16`. The weights that are updated are
+    /// f32 in any case.
+    pub dtype: String,
+    /// Whether blocks are computed again in the backward pass instead of kept: the memory of
+    /// activations grows with the number of blocks' inputs only, for a third more time.
+    pub recompute: bool,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            weights: "random".into(),
+            sizes: "13b".into(),
+            guidance: false,
+            dtype: "f32".into(),
+            recompute: true,
+        }
+    }
+}
+
+impl Recipe {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) with the field's name.
+    pub fn validate(&self) -> Result<()> {
+        self.run.validate()?;
+        self.optimizer.validate()?;
+        self.flow.validate()?;
+        self.batch.validate()?;
+        self.distill.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Every configuration that ships is a recipe; those of other kinds are named here.
+    #[test]
+    fn the_configurations_that_ship_are_understood() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().ends_with("-vae.toml") {
+                continue;
+            }
+            let recipe: Recipe = config::read(&path, &[]).unwrap();
+            recipe.validate().unwrap();
+            found += 1;
+        }
+        assert!(found >= 8, "{found}");
+    }
+}

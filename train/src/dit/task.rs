@@ -1,0 +1,246 @@
+//! The transformer's steps.
+
+use burn::{
+    module::Module,
+    tensor::{DType, Device, Tensor},
+};
+use burn_hunyuan_dit::{Condition, Dit, DitConfig};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+use super::{
+    Batches, PathPoint, Position, Recipe, Shards, Teacher, gradients, gradients_by_block, noise,
+};
+use crate::{
+    error::{Error, Result},
+    optimizer::{Gradients, Optimizer},
+    run::{Checkpoint, CheckpointWriter, Metrics, Task},
+};
+
+/// A transformer in training: by flow matching, or from a teacher.
+pub struct DitTask {
+    model: Dit,
+    guidance: bool,
+    patch: [usize; 3],
+    optimizer: Optimizer,
+    /// Gradients that wait for the run's decision, and their norm.
+    pending: Option<(Gradients, f64)>,
+    teacher: Option<Teacher>,
+    shards: Shards,
+    batches: Batches,
+    position: Position,
+    recipe: Recipe,
+    device: Device,
+}
+
+impl DitTask {
+    /// Trains `model` on `shards`, with a `teacher` for guidance distillation. The model is where
+    /// it is to be trained.
+    ///
+    /// # Errors
+    /// A configuration that cannot be meant; clips that do not fit the model.
+    pub fn new(
+        model: Dit,
+        config: &DitConfig,
+        teacher: Option<Teacher>,
+        shards: Shards,
+        recipe: &Recipe,
+    ) -> Result<Self> {
+        recipe.validate()?;
+        check(config, &shards)?;
+        if teacher.is_some() && !config.guidance {
+            let message = "a student needs a guidance embedding; this model has none";
+            return Err(Error::Config(message.into()));
+        }
+        let held_out = recipe.batch.held_out;
+        let clips = (held_out..shards.len()).map(|clip| (clip, shards.latent_shape(clip)));
+        let text = shards.longest_text();
+        let tokens = |shape| image_tokens(config.patch, shape) + text;
+        let batches = Batches::new(&recipe.batch, recipe.run.seed, clips, tokens)?;
+        let model = model.train().set_require_grad(true);
+        Ok(Self {
+            device: model.image_in.weight.device().without_autodiff(),
+            optimizer: Optimizer::new(&recipe.optimizer, &model, recipe.run.steps),
+            model,
+            guidance: config.guidance,
+            patch: config.patch,
+            pending: None,
+            teacher,
+            shards,
+            batches,
+            position: Position::new(),
+            recipe: recipe.clone(),
+        })
+    }
+
+    /// The model with the averaged weights.
+    pub fn averaged(&self) -> Dit {
+        self.optimizer.averaged(self.model.valid())
+    }
+
+    /// Latents of clips of one size: `[batch, channels, frames, height, width]`.
+    fn latents(&self, clips: &[usize]) -> Result<Tensor<5>> {
+        let latents = clips
+            .iter()
+            .map(|&clip| self.shards.latents(clip, &self.device));
+        Ok(Tensor::stack(
+            latents.collect::<Result<Vec<Tensor<4>>>>()?,
+            0,
+        ))
+    }
+
+    /// One caption of each clip, padded to the longest of them. `None` is the empty one. Scale 1
+    /// is no guidance.
+    fn condition(&self, captions: &[(usize, Option<usize>)]) -> Result<Condition> {
+        let caption = |&(clip, caption)| self.shards.caption(clip, caption, &self.device);
+        let captions = captions.iter().map(caption).collect::<Result<Vec<_>>>()?;
+        let text_lengths: Vec<usize> = captions
+            .iter()
+            .map(|(states, _)| states.dims()[0])
+            .collect();
+        let longest = text_lengths.iter().copied().max().unwrap_or(0);
+        let (states, pooled): (Vec<_>, Vec<_>) = captions.into_iter().unzip();
+        let padded = states.into_iter().map(|states| {
+            let [tokens, channels] = states.dims();
+            if tokens == longest {
+                return states;
+            }
+            let padding = Tensor::zeros([longest - tokens, channels], (&self.device, DType::F32));
+            Tensor::cat(vec![states, padding], 0)
+        });
+        let options = (&self.device, DType::F32);
+        let guidance = Tensor::full([text_lengths.len()], 1000.0, options);
+        Ok(Condition {
+            text: Tensor::stack(padded.collect(), 0),
+            text_lengths,
+            pooled: Tensor::stack(pooled, 0),
+            guidance: self.guidance.then_some(guidance),
+        })
+    }
+
+    /// Noise and times for clips.
+    fn point(&self, clips: &[usize], rng: &mut ChaCha12Rng) -> Result<PathPoint> {
+        let latents = self.latents(clips)?;
+        let [batch, channels, frames, height, width] = latents.dims();
+        let tokens = image_tokens(self.patch, [channels, frames, height, width]);
+        let noise = noise(latents.dims(), rng, &self.device);
+        let draw = |_| self.recipe.flow.draw_time(tokens, rng);
+        let times: Vec<f32> = (0..batch).map(draw).collect();
+        Ok(PathPoint::new(latents, noise, &times))
+    }
+
+    /// The next batch: what the transformer sees, and the velocity it should see there.
+    fn batch(&mut self, rng: &mut ChaCha12Rng) -> Result<(PathPoint, Condition)> {
+        let clips = self.batches.next(&mut self.position, rng);
+        let mut point = self.point(&clips, rng)?;
+        let dropout = self.recipe.batch.caption_dropout;
+        let captions: Vec<_> = clips
+            .iter()
+            .map(|&clip| {
+                let told = rng.random_range(0..self.shards.captions(clip));
+                (clip, (rng.random::<f64>() >= dropout).then_some(told))
+            })
+            .collect();
+        let mut condition = self.condition(&captions)?;
+        if let Some(teacher) = &self.teacher {
+            let scales = self.recipe.distill.draw_scales(clips.len(), rng);
+            let untold: Vec<_> = clips.iter().map(|&clip| (clip, None)).collect();
+            let empty = self.condition(&untold)?;
+            point.velocity = teacher.guided_velocity(&point, &condition, &empty, &scales);
+            let scales = Tensor::<1>::from_data(scales.as_slice(), (&self.device, DType::F32));
+            condition.guidance = Some(scales * 1000.0);
+        }
+        Ok((point, condition))
+    }
+}
+
+impl Task for DitTask {
+    fn gradients(&mut self, step: u64) -> Result<Metrics> {
+        // All that a step draws follows from the seed and its number; nothing has to be saved.
+        let mut rng = ChaCha12Rng::seed_from_u64(self.recipe.run.seed);
+        rng.set_stream(step);
+        let parts = self.recipe.batch.accumulate;
+        let (mut loss, mut sum) = (0.0, Gradients::default());
+        for _ in 0..parts {
+            let (point, condition) = self.batch(&mut rng)?;
+            let share = 1.0 / parts as f64;
+            let (part, part_gradients) = match self.recipe.model.recompute {
+                true => gradients_by_block(&self.model, &point, &condition, share),
+                false => gradients(&self.model, &point, &condition, share),
+            };
+            loss += part;
+            sum.add(part_gradients);
+        }
+        let norm = sum.norm();
+        self.pending = Some((sum, norm));
+        let learning_rate = self.optimizer.learning_rate();
+        Ok(Metrics::new(loss)
+            .with("grad_norm", norm)
+            .with("learning_rate", learning_rate))
+    }
+
+    fn update(&mut self) -> Result<()> {
+        if let Some((gradients, norm)) = self.pending.take() {
+            self.model = self.optimizer.step(self.model.clone(), gradients, norm);
+        }
+        Ok(())
+    }
+
+    /// The averaged weights' loss on the held-out clips, at noise and times that never change.
+    fn evaluate(&mut self) -> Result<Option<Metrics>> {
+        let held_out = self.recipe.batch.held_out;
+        if held_out == 0 {
+            return Ok(None);
+        }
+        let (model, mut sum) = (self.averaged(), 0.0);
+        for clip in 0..held_out {
+            let mut rng = ChaCha12Rng::seed_from_u64(clip as u64);
+            let point = self.point(&[clip], &mut rng)?;
+            let condition = self.condition(&[(clip, Some(0))])?;
+            sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
+        }
+        Ok(Some(Metrics::new(sum / held_out as f64)))
+    }
+
+    fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
+        self.optimizer.save(checkpoint, "transformer")?;
+        checkpoint.state("position", &self.position)
+    }
+
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let model = self.model.clone();
+        self.model = self.optimizer.restore(checkpoint, "transformer", model)?;
+        self.position = checkpoint.state("position")?;
+        Ok(())
+    }
+}
+
+/// Image tokens of latents `[channels, frames, height, width]`.
+fn image_tokens(patch: [usize; 3], [_, frames, height, width]: [usize; 4]) -> usize {
+    (frames / patch[0]) * (height / patch[1]) * (width / patch[2])
+}
+
+/// Refuses clips that the model cannot take.
+fn check(config: &DitConfig, shards: &Shards) -> Result<()> {
+    let [text, pooled] = shards.text_dims();
+    if [text, pooled] != [config.text_dim, config.pooled_dim] {
+        return Err(Error::Data(format!(
+            "these shards' captions have {text} and {pooled} channels, but the transformer takes \
+             {} and {}; cache them with the text encoders of the same model",
+            config.text_dim, config.pooled_dim
+        )));
+    }
+    for clip in 0..shards.len() {
+        let shape @ [channels, frames, height, width] = shards.latent_shape(clip);
+        let [pt, ph, pw] = config.patch;
+        let whole = frames % pt == 0 && height % ph == 0 && width % pw == 0;
+        if channels != config.in_channels || !whole {
+            return Err(Error::Data(format!(
+                "clip {clip} has latents {shape:?}, but the transformer takes {} channels and \
+                 multiples of {:?}",
+                config.in_channels, config.patch
+            )));
+        }
+    }
+    Ok(())
+}

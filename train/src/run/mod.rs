@@ -1,0 +1,353 @@
+//! A run: its folder, its loop, and what it does when something goes wrong.
+//!
+//! ```text
+//! RUN/
+//!   config.toml                the configuration with every default filled in
+//!   log.jsonl                  one line of JSON a step
+//!   log.txt                    the lines that were shown
+//!   events.out.tfevents.…      the same numbers for TensorBoard
+//!   checkpoints/step-00000500/ weights, averages, moments, state.json
+//! ```
+
+mod checkpoint;
+mod guard;
+mod log;
+mod tensorboard;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result, require},
+    files,
+};
+use guard::{Guard, Verdict};
+use log::Log;
+
+pub use checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
+
+/// Section `[run]` of a configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Number of steps.
+    pub steps: u64,
+    /// Decides weights, noise, order: everything that is drawn.
+    pub seed: u64,
+    /// Save a checkpoint every so many steps. 0: never by steps.
+    pub save_every_steps: u64,
+    /// Save a checkpoint every so many minutes. 0: never by time.
+    pub save_every_minutes: f64,
+    /// Checkpoints kept: the latest so many, and the best.
+    pub keep: usize,
+    /// Evaluate on held-out data every so many steps. 0: never.
+    pub evaluate_every: u64,
+    /// Show a line every so many steps.
+    pub log_every: u64,
+    /// A step whose loss is above this many times the recent mean is skipped. 0: none is.
+    pub spike_factor: f64,
+    /// Skipped steps in a row after which the run stops.
+    pub max_skipped: u64,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            seed: 0,
+            save_every_steps: 500,
+            save_every_minutes: 10.0,
+            keep: 3,
+            evaluate_every: 0,
+            log_every: 10,
+            spike_factor: 10.0,
+            max_skipped: 10,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field's name.
+    pub fn validate(&self) -> Result<()> {
+        require(&[
+            (self.steps > 0, "run.steps has to be above 0"),
+            (self.keep > 0, "run.keep has to be above 0"),
+            (self.log_every > 0, "run.log_every has to be above 0"),
+            (
+                self.save_every_minutes >= 0.0,
+                "run.save_every_minutes has to be 0 or more",
+            ),
+            (
+                self.spike_factor == 0.0 || self.spike_factor > 1.0,
+                "run.spike_factor has to be 0 or above 1",
+            ),
+        ])
+    }
+}
+
+/// The numbers of a step, or of an evaluation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// What is minimised.
+    pub loss: f64,
+    /// Whatever else is to be logged, by name.
+    pub terms: Vec<(&'static str, f64)>,
+}
+
+impl Metrics {
+    /// A loss without further terms.
+    pub fn new(loss: f64) -> Self {
+        Self {
+            loss,
+            terms: Vec::new(),
+        }
+    }
+
+    /// Adds a term.
+    pub fn with(mut self, name: &'static str, value: f64) -> Self {
+        self.terms.push((name, value));
+        self
+    }
+}
+
+/// What is trained: a model, its data and its optimizers.
+///
+/// Everything that is drawn at random in a step has to follow from the seed, the step, and what
+/// [`save`](Self::save) keeps, so that a resumed run repeats the interrupted one.
+pub trait Task {
+    /// Takes the next batch and computes its losses and gradients. The weights stay as they are.
+    ///
+    /// # Errors
+    /// What ends the run. Losses that are not finite are no error.
+    fn gradients(&mut self, step: u64) -> Result<Metrics>;
+
+    /// Applies the gradients. It is not called where the run decides to skip the step.
+    ///
+    /// # Errors
+    /// What ends the run.
+    fn update(&mut self) -> Result<()>;
+
+    /// The loss on held-out data, and whatever else is measured; `None` where there is none.
+    ///
+    /// # Errors
+    /// What ends the run.
+    fn evaluate(&mut self) -> Result<Option<Metrics>> {
+        Ok(None)
+    }
+
+    /// Saves all that the next steps depend on.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()>;
+
+    /// Takes up what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not fit.
+    fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()>;
+}
+
+/// How a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// After its last step.
+    Finished,
+    /// On request after this step, which is saved.
+    Stopped(u64),
+}
+
+/// A run in its folder.
+pub struct Run {
+    folder: PathBuf,
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    stop: Arc<AtomicBool>,
+    show: Box<dyn FnMut(&str)>,
+}
+
+impl Run {
+    /// Opens `folder`, which is created, for a run of `config`; `resolved` is the whole
+    /// configuration as TOML.
+    ///
+    /// # Errors
+    /// A folder that holds a run already, unless it is to be resumed; one that cannot be written.
+    pub fn open(folder: &Path, config: &RunConfig, resolved: &str, resume: bool) -> Result<Self> {
+        config.validate()?;
+        let checkpoints = Checkpoints::open(&folder.join("checkpoints"), config.keep)?;
+        if !resume && checkpoints.latest()?.is_some() {
+            let reason =
+                "this folder holds a run; give --resume to go on with it, or another folder";
+            return Err(Error::file(folder, reason));
+        }
+        files::replace(&folder.join("config.toml"), resolved)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            config: config.clone(),
+            checkpoints,
+            stop: Arc::default(),
+            show: Box::new(|_| ()),
+        })
+    }
+
+    /// Shows lines for people as they come.
+    pub fn on_line(mut self, show: impl FnMut(&str) + 'static) -> Self {
+        self.show = Box::new(show);
+        self
+    }
+
+    /// Set this, as from a signal handler, to end the run after the step that is under way.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// Trains until the last step or a request to stop; either way everything is saved.
+    ///
+    /// Every run starts from a checkpoint: a new one writes its first before its first step, so
+    /// that what cannot be saved is known by then, and reads it back.
+    ///
+    /// # Errors
+    /// Those of the task and of the files; [`Error::Diverged`].
+    pub fn train(mut self, task: &mut dyn Task) -> Result<Outcome> {
+        if self.checkpoints.latest()?.is_none() {
+            self.save(task, &Progress::default())?;
+        }
+        let Some(checkpoint) = self.checkpoints.latest()? else {
+            let reason = "the checkpoint that was just written is gone";
+            return Err(Error::file(&self.folder, reason));
+        };
+        task.restore(&checkpoint)?;
+        let mut progress: Progress = checkpoint.state("run")?;
+        let mut log = Log::open(&self.folder, progress.step)?;
+        if progress.step > 0 {
+            let line = format!("resumed after step {}", progress.step);
+            self.show(&mut log, &line)?;
+        }
+
+        let mut saved = Instant::now();
+        while progress.step < self.config.steps {
+            progress.step += 1;
+            self.step(task, &mut progress, &mut log)?;
+            let stop = self.stop.load(Ordering::Relaxed);
+            let last = progress.step == self.config.steps;
+            if stop || last || self.is_due(progress.step, saved.elapsed()) {
+                self.save(task, &progress)?;
+                progress.since_save = Mean::default();
+                saved = Instant::now();
+            }
+            if stop && !last {
+                let line = format!("stopped after step {}; saved", progress.step);
+                self.show(&mut log, &line)?;
+                return Ok(Outcome::Stopped(progress.step));
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// One step: gradients, the decision whether to use them, the update, the log.
+    fn step(&mut self, task: &mut dyn Task, progress: &mut Progress, log: &mut Log) -> Result<()> {
+        let (step, started) = (progress.step, Instant::now());
+        let metrics = task.gradients(step)?;
+        let verdict = progress.guard.judge(&metrics, &self.config);
+        match &verdict {
+            Verdict::Use => {
+                task.update()?;
+                progress.since_save.add(metrics.loss);
+            }
+            Verdict::Skip(reason) => {
+                let line = format!("step {step} skipped: {reason}");
+                self.show(log, &line)?;
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        log.step(step, &metrics, &verdict, seconds)?;
+        if step.is_multiple_of(self.config.log_every) || step == self.config.steps {
+            let line = log::line(step, self.config.steps, &metrics, seconds);
+            self.show(log, &line)?;
+        }
+        if let Verdict::Skip(reason) = verdict
+            && progress.guard.skipped() >= self.config.max_skipped.max(1)
+        {
+            return Err(Error::Diverged {
+                step,
+                skipped: progress.guard.skipped(),
+                reason,
+            });
+        }
+        let every = self.config.evaluate_every;
+        if every > 0
+            && step.is_multiple_of(every)
+            && let Some(metrics) = task.evaluate()?
+        {
+            progress.evaluation = Some(metrics.loss);
+            log.evaluation(step, &metrics)?;
+            let line = log::line(step, self.config.steps, &metrics, 0.0);
+            self.show(log, &format!("held out: {line}"))?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, step: u64, since: Duration) -> bool {
+        let (steps, minutes) = (self.config.save_every_steps, self.config.save_every_minutes);
+        (steps > 0 && step.is_multiple_of(steps))
+            || (minutes > 0.0 && since.as_secs_f64() > 60.0 * minutes)
+    }
+
+    fn save(&self, task: &dyn Task, progress: &Progress) -> Result<()> {
+        let score = match self.config.evaluate_every {
+            0 => progress.since_save.value(),
+            _ => progress.evaluation,
+        };
+        self.checkpoints.save(progress.step, score, |writer| {
+            writer.state("run", progress)?;
+            task.save(writer)
+        })
+    }
+
+    fn show(&mut self, log: &mut Log, line: &str) -> Result<()> {
+        (self.show)(line);
+        log.text(line)
+    }
+}
+
+/// Where a run is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    /// Steps done, skipped ones included.
+    step: u64,
+    guard: Guard,
+    /// The latest loss on held-out data.
+    evaluation: Option<f64>,
+    /// The loss since the last checkpoint, which tells the best one where nothing is held out.
+    #[serde(skip)]
+    since_save: Mean,
+}
+
+/// A mean of what was added.
+#[derive(Clone, Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn value(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+}

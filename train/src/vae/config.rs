@@ -1,0 +1,252 @@
+//! What a run of VAE training is configured by.
+
+use std::path::PathBuf;
+
+use burn_hunyuan_vae::VaeConfig;
+use serde::{Deserialize, Serialize};
+
+use super::Stage;
+use crate::{
+    error::{Error, Result},
+    optimizer::OptimizerConfig,
+    run::RunConfig,
+};
+
+/// A configuration file of `train vae`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VaeTraining {
+    /// Steps, checkpoints, logs.
+    pub run: RunConfig,
+    /// The model's sizes; it is trained from nothing.
+    pub model: ModelConfig,
+    /// The data.
+    pub data: SynthConfig,
+    /// The losses.
+    pub loss: LossConfig,
+    /// AdamW, learning rate, averages.
+    pub optimizer: OptimizerConfig,
+    /// The curriculum, from low resolution and short to high and long. The last stage goes on to
+    /// the end of the run.
+    pub stages: Vec<Stage>,
+}
+
+impl VaeTraining {
+    /// Refuses values that cannot be meant.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field's name.
+    pub fn validate(&self) -> Result<()> {
+        self.run.validate()?;
+        self.optimizer.validate()?;
+        self.loss.validate()?;
+        if self.stages.is_empty() {
+            let message = "there is no [[stages]] section; a run needs at least one";
+            return Err(Error::Config(message.into()));
+        }
+        for (i, stage) in self.stages.iter().enumerate() {
+            stage.validate(i)?;
+        }
+        let groups = self.model.norm_num_groups;
+        let mut channels = self.model.block_out_channels.iter();
+        match channels.find(|channels| groups == 0 || !channels.is_multiple_of(groups)) {
+            None => Ok(()),
+            Some(channels) => Err(Error::Config(format!(
+                "model.block_out_channels: {channels} is no multiple of norm_num_groups, {groups}"
+            ))),
+        }
+    }
+}
+
+/// Section `[model]`: sizes by the names of the reference's `config.json`; the defaults are the
+/// published model's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Channels of the resolution levels, finest first.
+    pub block_out_channels: [usize; 4],
+    /// Residual blocks in a level of the encoder; the decoder has one more.
+    pub layers_per_block: usize,
+    /// Groups of the group norms.
+    pub norm_num_groups: usize,
+    /// Logarithm of the latents' variances before training. Well below 0, latents tell something
+    /// from the first step on, and training need not first learn to be certain.
+    pub initial_logvar: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        let published = VaeConfig::new();
+        Self {
+            latent_channels: published.latent_channels,
+            block_out_channels: published.block_out_channels,
+            layers_per_block: published.layers_per_block,
+            norm_num_groups: published.norm_num_groups,
+            initial_logvar: 0.0,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The model's configuration.
+    pub fn vae(&self) -> VaeConfig {
+        VaeConfig::new()
+            .with_latent_channels(self.latent_channels)
+            .with_block_out_channels(self.block_out_channels)
+            .with_layers_per_block(self.layers_per_block)
+            .with_norm_num_groups(self.norm_num_groups)
+    }
+}
+
+/// Section `[data]`: clips drawn as they are needed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SynthConfig {
+    /// Decides the scenes.
+    pub seed: u64,
+    /// Frames in which a scene completes its motion.
+    pub scene_frames: usize,
+    /// Held-out clips in an evaluation.
+    pub held_out: usize,
+}
+
+impl Default for SynthConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            scene_frames: 17,
+            held_out: 16,
+        }
+    }
+}
+
+/// Section `[loss]`: what each term is multiplied by, and what two of them need. The defaults are
+/// the paper's weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// Mean absolute error.
+    pub l1: f64,
+    /// Perceptual distance.
+    pub lpips: f64,
+    /// How convincing the reconstruction is to the discriminator.
+    pub adversarial: f64,
+    /// Divergence of the latents from a standard normal, per value of the video.
+    pub kl: f64,
+    /// Weights of the perceptual distance: a file of torchvision's VGG-16 (`.pth` or safetensors),
+    /// `random:SEED`, or `none`.
+    pub lpips_vgg: String,
+    /// With a file of VGG-16: lpips's own weights, version 0.1 for VGG.
+    pub lpips_heads: PathBuf,
+    /// The step with which the adversarial term begins; the discriminator begins with it.
+    pub adversarial_from: u64,
+    /// Channels of the discriminator's first level.
+    pub discriminator_channels: usize,
+    /// Learning rate of the discriminator.
+    pub discriminator_learning_rate: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            l1: 1.0,
+            lpips: 0.1,
+            adversarial: 0.05,
+            kl: 1e-6,
+            lpips_vgg: "none".into(),
+            lpips_heads: PathBuf::new(),
+            adversarial_from: 0,
+            discriminator_channels: 64,
+            discriminator_learning_rate: 1e-4,
+        }
+    }
+}
+
+/// Where the perceptual distance has its weights from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LpipsWeights {
+    /// There are none, and no perceptual term.
+    None,
+    /// Random ones of this seed.
+    Random(u64),
+    /// The files of VGG-16 and of the heads.
+    Files(PathBuf, PathBuf),
+}
+
+impl LossConfig {
+    /// What `lpips_vgg` asks for.
+    ///
+    /// # Errors
+    /// A seed that is no number; a file of VGG-16 without one of the heads.
+    pub fn lpips_weights(&self) -> Result<LpipsWeights> {
+        match self.lpips_vgg.as_str() {
+            "none" => Ok(LpipsWeights::None),
+            text if text.starts_with("random:") => match text["random:".len()..].parse() {
+                Ok(seed) => Ok(LpipsWeights::Random(seed)),
+                Err(_) => Err(Error::Config(format!(
+                    "loss.lpips_vgg is {text:?}; write for example \"random:1\""
+                ))),
+            },
+            _ if self.lpips_heads.as_os_str().is_empty() => Err(Error::Config(
+                "loss.lpips_vgg is a file, so loss.lpips_heads has to be one too: lpips's own \
+                 weights, version 0.1 for VGG"
+                    .into(),
+            )),
+            file => Ok(LpipsWeights::Files(file.into(), self.lpips_heads.clone())),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.lpips_weights()?;
+        let weights = [self.l1, self.lpips, self.adversarial, self.kl];
+        if weights
+            .iter()
+            .any(|weight| !(0.0..f64::INFINITY).contains(weight))
+        {
+            let message = "the weights of the section [loss] have to be 0 or more";
+            return Err(Error::Config(message.into()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_of_the_perceptual_weights() {
+        let weights = |vgg: &str, heads: &str| {
+            let config = LossConfig {
+                lpips_vgg: vgg.into(),
+                lpips_heads: heads.into(),
+                ..LossConfig::default()
+            };
+            config.lpips_weights()
+        };
+        assert_eq!(weights("none", "").unwrap(), LpipsWeights::None);
+        assert_eq!(weights("random:7", "").unwrap(), LpipsWeights::Random(7));
+        let files = LpipsWeights::Files("vgg16.pth".into(), "vgg.pth".into());
+        assert_eq!(weights("vgg16.pth", "vgg.pth").unwrap(), files);
+        assert!(
+            weights("random:x", "")
+                .unwrap_err()
+                .to_string()
+                .contains("random:1")
+        );
+        assert!(
+            weights("vgg16.pth", "")
+                .unwrap_err()
+                .to_string()
+                .contains("lpips_heads")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused() {
+        let refused = |config: VaeTraining| config.validate().unwrap_err().to_string();
+        assert!(refused(VaeTraining::default()).contains("[[stages]]"));
+    }
+}

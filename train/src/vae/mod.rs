@@ -1,0 +1,26 @@
+//! Training of the VAE (section 4.1 of the paper).
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `config` | what a run is configured by |
+//! | `curriculum` | which clips a step is trained on |
+//! | `initial` | the weights that it begins with |
+//! | `step` | a step's losses |
+//! | `evaluate` | how well held-out clips are reconstructed |
+//! | `task` | the model, its critic, data and optimizers, as a run takes them |
+//! | `export` | the weights as a checkpoint that everything else loads |
+
+mod config;
+mod curriculum;
+mod evaluate;
+mod export;
+mod initial;
+mod step;
+mod task;
+
+pub use config::{LossConfig, LpipsWeights, ModelConfig, SynthConfig, VaeTraining};
+pub use curriculum::{Batch, Curriculum, Stage};
+pub use evaluate::{Evaluation, evaluate};
+pub use export::export;
+pub use step::{Losses, losses};
+pub use task::{VaeData, VaeTask};

@@ -168,8 +168,9 @@ const FRAME: &str = "FRAME\n";
 
 /// ffmpeg's arguments: pictures of yuv420p to its output, the time of each to its messages.
 ///
-/// They come as YUV4MPEG2, since `rawvideo` would copy each once more. Filters have nothing to do
-/// as a rule, so more threads for them would only be woken.
+/// They come as YUV4MPEG2 to spare the copy that `rawvideo` makes, and the filters, which have
+/// nothing to do as a rule, get one thread; what either saves is within the noise of what was
+/// measured.
 fn arguments(path: &Path, video: &Video, threads: usize) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));

@@ -14,7 +14,8 @@ use burn_hunyuan_train::{
     parameters::parameters,
     run::{Outcome, Run, RunConfig},
     vae::{
-        LossConfig, Losses, ModelConfig, Stage, VaeData, VaeTask, VaeTraining, evaluate, losses,
+        LossConfig, Losses, ModelConfig, Stage, VaeData, VaeTask, VaeTraining, evaluate,
+        initialise, losses,
     },
 };
 use burn_hunyuan_vae::{Vae, VaeConfig};
@@ -129,6 +130,7 @@ fn training(steps: u64) -> VaeTraining {
             layers_per_block: 1,
             norm_num_groups: 1,
             initial_logvar: -4.0,
+            ..ModelConfig::default()
         },
         loss: LossConfig {
             lpips: 0.0,
@@ -170,7 +172,14 @@ fn task(config: &VaeTraining, folder: &Path, lpips: Option<Lpips>, device: &Devi
         lpips,
         export_to: folder.join("vae"),
     };
-    VaeTask::new(config.clone(), data, device).unwrap()
+    let sizes = config.model.vae();
+    let logvar = config.model.initial_logvar;
+    let vae = initialise(
+        sizes.init(&device.clone().autodiff()),
+        config.run.seed,
+        logvar,
+    );
+    VaeTask::new(vae, sizes, config.clone(), data, device).unwrap()
 }
 
 /// The lines of a run's log.
@@ -213,6 +222,27 @@ fn the_error_falls_and_the_result_is_a_checkpoint() {
     let part = model.vae().unwrap();
     assert_eq!(part.config.latent_channels, 4);
     assert!(part.config.scaling_factor != VaeConfig::new().scaling_factor);
+}
+
+/// Latents of a frozen encoder stay as they are, and so does their scale.
+#[test]
+fn with_a_frozen_encoder_only_the_decoder_learns() {
+    let device = flex();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = training(2);
+    config.model.freeze_encoder = true;
+    let mut task = task(&config, folder.path(), None, &device);
+    let before = parameters(task.vae());
+    let run = Run::open(folder.path(), &config.run, "", false).unwrap();
+    run.train(&mut task).unwrap();
+    for (name, after) in parameters(task.vae()) {
+        let frozen = name.starts_with("encoder.") || name.starts_with("quant_conv.");
+        let same = values(&after.values) == values(&before[&name].values);
+        assert_eq!(same, frozen, "{name}");
+    }
+    let exported = Model::open(&[folder.path().join("vae")]).unwrap();
+    let scale = exported.vae().unwrap().config.scaling_factor;
+    assert_eq!(scale, config.model.vae().scaling_factor);
 }
 
 #[test]

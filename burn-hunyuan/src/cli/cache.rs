@@ -28,7 +28,7 @@ pub(super) struct Cache {
     /// A folder of clips with captions beside them, or a list of lines {"file": …, "caption": …}
     #[arg(long, value_name = "DIR|FILE", required_unless_present = "synth")]
     dataset: Option<PathBuf>,
-    /// Draw so many procedural clips instead
+    /// Draw so many procedural clips instead, of each of the --frames in turn
     #[arg(long, value_name = "CLIPS", conflicts_with = "dataset")]
     synth: Option<u64>,
     /// Decides the procedural clips, and how structured captions are told
@@ -77,7 +77,7 @@ impl Cache {
             None => {
                 let count = self.synth.unwrap_or_default();
                 for index in 0..count {
-                    let (video, texts) = self.draw(index, &sizes, &pipeline);
+                    let (video, texts) = self.draw(index, &pipeline);
                     add(&mut pipeline, &mut writer, video, texts)?;
                     self.report(index + 1, count);
                 }
@@ -172,9 +172,10 @@ impl Cache {
     }
 
     /// A procedural clip and its captions.
-    fn draw(&self, index: u64, sizes: &ClipSizes, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
+    fn draw(&self, index: u64, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
         let scene = training_scene(self.seed, index);
-        let (frames, [height, width]) = (sizes.longest(), [self.size.height, self.size.width]);
+        let frames = self.frames[index as usize % self.frames.len()];
+        let Size { height, width } = self.size;
         let values = render(&scene, frames, height, width);
         let data = TensorData::new(values, [1, frames, height, width, 3]);
         let video = Tensor::<5>::from_data(data, (pipeline.device(), DType::F32));

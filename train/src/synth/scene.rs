@@ -274,7 +274,7 @@ fn path(motion: Motion, rng: &mut impl Rng) -> (Pose, Pose) {
     match motion {
         Motion::Left | Motion::Right | Motion::Up | Motion::Down => {
             let radius = rng.random_range(0.17..0.24);
-            let way = rng.random_range(0.2..0.48 - radius);
+            let way = rng.random_range(0.13..0.22);
             let (axis, sign) = match motion {
                 Motion::Left => (0, -1.0),
                 Motion::Right => (0, 1.0),
@@ -295,7 +295,7 @@ fn path(motion: Motion, rng: &mut impl Rng) -> (Pose, Pose) {
         Motion::Spin => {
             let way = if rng.random_bool(0.5) { 1.0 } else { -1.0 };
             start.angle = rng.random_range(0.0..TAU);
-            end.angle = start.angle + way * rng.random_range(0.9 * PI..1.3 * PI);
+            end.angle = start.angle + way * rng.random_range(0.6 * PI..0.9 * PI);
         }
         Motion::Still => {}
     }
@@ -343,10 +343,10 @@ mod tests {
             }
             let (from, to) = (scene.start, scene.end);
             let moved = [0, 1].map(|axis| to.centre[axis] - from.centre[axis]);
-            assert_eq!(moved[0] < -0.35, scene.motion == Motion::Left);
-            assert_eq!(moved[0] > 0.35, scene.motion == Motion::Right);
-            assert_eq!(moved[1] < -0.35, scene.motion == Motion::Up);
-            assert_eq!(moved[1] > 0.35, scene.motion == Motion::Down);
+            assert_eq!(moved[0] < -0.25, scene.motion == Motion::Left);
+            assert_eq!(moved[0] > 0.25, scene.motion == Motion::Right);
+            assert_eq!(moved[1] < -0.25, scene.motion == Motion::Up);
+            assert_eq!(moved[1] > 0.25, scene.motion == Motion::Down);
             assert_eq!(to.radius > 1.5 * from.radius, scene.motion == Motion::Grow);
             assert_eq!(
                 to.radius < 0.6 * from.radius,

@@ -18,7 +18,7 @@ use crate::{
 pub struct VaeTraining {
     /// Steps, checkpoints, logs.
     pub run: RunConfig,
-    /// The model's sizes; it is trained from nothing.
+    /// What is trained.
     pub model: ModelConfig,
     /// The data.
     pub data: SynthConfig,
@@ -58,11 +58,20 @@ impl VaeTraining {
     }
 }
 
-/// Section `[model]`: sizes by the names of the reference's `config.json`; the defaults are the
-/// published model's.
+/// Section `[model]`: the sizes of a model that starts from nothing, by the names of the reference's
+/// `config.json`; the defaults are the published model's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
+    /// A file or folder of weights to start from, as `--vae` takes it, with its own sizes; `random`
+    /// to start from nothing.
+    pub weights: String,
+    /// Whether `weights` were trained on images only and now see clips: moves every convolution to
+    /// the present frame, see [`inflate`](super::inflate()).
+    pub inflate: bool,
+    /// Whether only the decoder learns. The latents stay as they are, and with them every
+    /// transformer that was trained on them.
+    pub freeze_encoder: bool,
     /// Channels of the latents.
     pub latent_channels: usize,
     /// Channels of the resolution levels, finest first.
@@ -80,6 +89,9 @@ impl Default for ModelConfig {
     fn default() -> Self {
         let published = VaeConfig::new();
         Self {
+            weights: "random".into(),
+            inflate: false,
+            freeze_encoder: false,
             latent_channels: published.latent_channels,
             block_out_channels: published.block_out_channels,
             layers_per_block: published.layers_per_block,
@@ -90,7 +102,7 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// The model's configuration.
+    /// The sizes of a model that starts from nothing.
     pub fn vae(&self) -> VaeConfig {
         VaeConfig::new()
             .with_latent_channels(self.latent_channels)

@@ -1,6 +1,6 @@
 //! The weights that training begins with.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_hunyuan_vae::Vae;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -15,7 +15,7 @@ use crate::parameters::{Parameter, parameters, with_parameters};
 /// their branches drown the rest, and hundreds of steps pass before colours come through.
 ///
 /// `logvar` is what the logarithms of the latents' variances begin around.
-pub(super) fn initial(vae: Vae, seed: u64, logvar: f64, device: &Device) -> Vae {
+pub fn initialise(vae: Vae, seed: u64, logvar: f64) -> Vae {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
     let mut weights = parameters(&vae);
     for (name, parameter) in &mut weights {
@@ -37,7 +37,8 @@ pub(super) fn initial(vae: Vae, seed: u64, logvar: f64, device: &Device) -> Vae 
             }
         };
         let data = TensorData::new(values, [count]);
-        *parameter = parameter.with_values(Tensor::from_data(data, (device, DType::F32)));
+        let device = parameter.values.device();
+        *parameter = parameter.with_values(Tensor::from_data(data, (&device, DType::F32)));
     }
     with_parameters(vae, &weights)
 }
@@ -73,7 +74,7 @@ fn kind(name: &str, parameter: &Parameter) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Device, Distribution};
     use burn_hunyuan_vae::VaeConfig;
 
     #[test]
@@ -85,7 +86,7 @@ mod tests {
             .with_layers_per_block(1)
             .with_norm_num_groups(1)
             .init(&device);
-        let vae = initial(vae, 1, -4.0, &device);
+        let vae = initialise(vae, 1, -4.0);
         let x = Tensor::random(
             [1, 8, 1, 6, 6],
             Distribution::Normal(0.0, 1.0),

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `config` | what a run is configured by |
 //! | `curriculum` | which clips a step is trained on |
-//! | `initial` | the weights that it begins with |
+//! | `initial` | the weights that training from nothing begins with |
+//! | `inflate` | from weights that were trained on images to weights for clips |
 //! | `step` | a step's losses |
 //! | `evaluate` | how well held-out clips are reconstructed |
 //! | `task` | the model, its critic, data and optimizers, as a run takes them |
@@ -14,6 +15,7 @@ mod config;
 mod curriculum;
 mod evaluate;
 mod export;
+mod inflate;
 mod initial;
 mod step;
 mod task;
@@ -22,5 +24,7 @@ pub use config::{LossConfig, LpipsWeights, ModelConfig, SynthConfig, VaeTraining
 pub use curriculum::{Batch, Curriculum, Stage};
 pub use evaluate::{Evaluation, evaluate};
 pub use export::export;
+pub use inflate::inflate;
+pub use initial::initialise;
 pub use step::{Losses, losses};
 pub use task::{VaeData, VaeTask};

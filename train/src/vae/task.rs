@@ -6,11 +6,11 @@ use burn::{
     module::Module,
     tensor::{DType, Device, Tensor, TensorData},
 };
-use burn_hunyuan_vae::{Tiling, Vae};
+use burn_hunyuan_vae::{Tiling, Vae, VaeConfig};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Curriculum, Losses, VaeTraining, evaluate, export, initial::initial, losses};
+use super::{Curriculum, Losses, VaeTraining, evaluate, export, losses};
 use crate::{
     data::{ClipRequest, Clips},
     error::{Error, Result},
@@ -34,6 +34,7 @@ pub struct VaeData {
 /// A VAE, its critic, their data and optimizers.
 pub struct VaeTask {
     config: VaeTraining,
+    sizes: VaeConfig,
     data: VaeData,
     curriculum: Curriculum,
     vae: Vae,
@@ -57,17 +58,24 @@ struct Pending {
 }
 
 impl VaeTask {
-    /// A VAE to be trained from nothing on `device`.
+    /// Trains `vae`, of these `sizes`, which is on `device` with autodiff.
     ///
     /// # Errors
     /// A configuration that cannot be carried out.
-    pub fn new(config: VaeTraining, data: VaeData, device: &Device) -> Result<Self> {
+    pub fn new(
+        vae: Vae,
+        sizes: VaeConfig,
+        config: VaeTraining,
+        data: VaeData,
+        device: &Device,
+    ) -> Result<Self> {
         config.validate()?;
-        // For the discriminator; the VAE's weights are drawn on the host.
-        device.seed(config.run.seed);
-        let logvar = config.model.initial_logvar;
-        let vae = config.model.vae().init(&device.clone().autodiff());
-        let vae = initial(vae, config.run.seed, logvar, device);
+        let mut vae = vae.train().set_require_grad(true);
+        if config.model.freeze_encoder {
+            vae.encoder = vae.encoder.set_require_grad(false);
+            vae.quant_conv = vae.quant_conv.set_require_grad(false);
+        }
+        device.seed(config.run.seed); // For the discriminator.
         let device = device.clone().autodiff();
         let steps = config.run.steps;
         let critic = (config.loss.adversarial > 0.0).then(|| {
@@ -91,6 +99,7 @@ impl VaeTask {
             pending: None,
             step: 0,
             data,
+            sizes,
             config,
         })
     }
@@ -201,9 +210,11 @@ impl Task for VaeTask {
             self.data.lpips.as_ref(),
             &self.device.clone().without_autodiff(),
         )?;
-        let config = self.config.model.vae();
-        let config = config.with_scaling_factor(1.0 / evaluation.latent_rms.max(1e-6));
-        export(&self.data.export_to, &config, &vae)?;
+        let mut sizes = self.sizes.clone();
+        if !self.config.model.freeze_encoder {
+            sizes.scaling_factor = 1.0 / evaluation.latent_rms.max(1e-6);
+        }
+        export(&self.data.export_to, &sizes, &vae)?;
         Ok(Some(evaluation.metrics()))
     }
 

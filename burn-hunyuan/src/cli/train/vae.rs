@@ -6,13 +6,14 @@ use burn::tensor::{Device, FloatDType};
 use burn_hunyuan_train::{
     data::SynthClips,
     loss::Lpips,
-    vae::{LpipsWeights, VaeData, VaeTask, VaeTraining},
+    vae::{LpipsWeights, ModelConfig, VaeData, VaeTask, VaeTraining, inflate, initialise},
 };
+use burn_hunyuan_vae::{Vae, VaeConfig};
 use clap::Args;
 
 use super::{super::print, TrainOptions};
 use crate::{
-    checkpoint::{Weights, load_module},
+    checkpoint::{Model, Weights, load_module},
     error::Result,
 };
 
@@ -39,9 +40,32 @@ impl TrainVae {
             lpips: lpips(&config.loss.lpips_weights()?, &device)?,
             export_to: options.folder().join("vae"),
         };
-        let mut task = VaeTask::new(config.clone(), data, &device)?;
+        let (sizes, vae) = start(&config.model, config.run.seed, &device.clone().autodiff())?;
+        let mut task = VaeTask::new(vae, sizes, config.clone(), data, &device)?;
         options.train(&config.run, &config, &mut task)
     }
+}
+
+/// The model that the section `[model]` of a configuration describes.
+fn start(config: &ModelConfig, seed: u64, device: &Device) -> Result<(VaeConfig, Vae)> {
+    if config.weights == "random" {
+        let sizes = config.vae();
+        let vae = initialise(sizes.init(device), seed, config.initial_logvar);
+        return Ok((sizes, vae));
+    }
+    let part = Model::open(&[&config.weights])?.vae()?;
+    let go_on = &mut |_, _| ControlFlow::Continue(());
+    let vae = load_module(
+        part.config.init(device),
+        &part.weights,
+        FloatDType::F32,
+        go_on,
+    )?;
+    let vae = match config.inflate {
+        true => inflate(vae),
+        false => vae,
+    };
+    Ok((part.config, vae))
 }
 
 /// The network of the perceptual term; says where its weights are from.

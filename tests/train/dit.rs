@@ -33,7 +33,7 @@ pub fn config() -> DitConfig {
 }
 
 /// What the fixture holds under a prefix, as a model: weights, or gradients in their place.
-fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
+pub fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
     let weights = Weights::open(fixture.path()).unwrap().under(prefix);
     let weights = recognise(&weights).unwrap().weights;
     let dit = config().init(device);
@@ -44,7 +44,7 @@ fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
 }
 
 /// The fixture's batch.
-fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
+pub fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
     let lengths = values(&fixture.tensor::<2>("mask", device).sum_dim(1));
     let condition = Condition {
         text: fixture.tensor("text", device),
@@ -61,7 +61,7 @@ fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
 }
 
 /// The largest difference of a parameter's gradients, over the largest value of the reference's.
-fn deviations(ours: &Gradients, reference: &Parameters) -> Vec<(String, f32)> {
+pub fn deviations(ours: &Gradients, reference: &Parameters) -> Vec<(String, f32)> {
     let largest = |values: &[f32]| values.iter().fold(0.0, |a: f32, v| a.max(v.abs()));
     let deviation = |(name, reference): (&String, &Parameter)| {
         let ours = values(

@@ -77,7 +77,7 @@ fn train(
 }
 
 /// The model that the section `[model]` of a configuration describes.
-fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
+pub(super) fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
     let dtype = dtype(&recipe.dtype)?;
     if recipe.weights != "random" {
         let part = Model::open(&[&recipe.weights])?.transformer()?;

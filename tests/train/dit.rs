@@ -1,15 +1,16 @@
 //! The transformer's training against torch (`tests/reference/train.py`), and on itself.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, FloatDType};
-use burn_hunyuan::checkpoint::{Weights, load_module, recognise};
+use burn_hunyuan::checkpoint::{Model, Weights, load_module, recognise, save_trained};
 use burn_hunyuan_dit::{Condition, Dit, DitConfig};
 use burn_hunyuan_train::{
     dit::{PathPoint, gradients, gradients_by_block},
     optimizer::{Gradients, Optimizer, OptimizerConfig},
     parameters::{Parameter, Parameters, parameters},
 };
+use safetensors::SafeTensors;
 
 use crate::{
     common::{Fixture, assert_close, device, values},
@@ -165,4 +166,33 @@ fn a_step_is_the_same_on_every_device() {
         let ours = ours.values.to_device(&flex);
         assert_close(&name, &ours, &expected[&name].values, 1e-4);
     }
+}
+
+/// A trained transformer is saved as diffusers saves it, tensor by tensor.
+#[test]
+fn an_exported_transformer_has_diffusers_names_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open("train/dit.safetensors");
+    let weights = parameters(&model(&fixture, "weights.", &flex()));
+    save_trained(folder.path(), &config(), &weights).unwrap();
+
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let written = read(&folder.path().join("diffusion_pytorch_model.safetensors"));
+    let reference = read(fixture.path());
+    let tensors = |bytes, prefix: &str| -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+        let tensors = SafeTensors::deserialize(bytes).unwrap();
+        let tensor = |name: &str| tensors.tensor(name).unwrap();
+        let names = tensors.names().into_iter();
+        names
+            .filter_map(|name| Some((name.strip_prefix(prefix)?, tensor(name))))
+            .map(|(name, view)| (name.into(), (view.shape().to_vec(), view.data().to_vec())))
+            .collect()
+    };
+    assert!(tensors(&written, "") == tensors(&reference, "weights."));
+
+    let part = Model::open(&[folder.path()])
+        .unwrap()
+        .transformer()
+        .unwrap();
+    assert_eq!(part.config, config());
 }

@@ -2,7 +2,6 @@
 
 mod batches;
 mod distill;
-mod export;
 mod flow;
 mod init;
 mod lora;
@@ -17,7 +16,6 @@ use crate::optimizer::Gradients;
 
 pub use batches::{BatchConfig, Batches, Position};
 pub use distill::{DistillConfig, Teacher, student};
-pub use export::export;
 pub use flow::{FlowConfig, PathPoint, noise};
 pub use init::initialise;
 pub use lora::{LoraConfig, Target};

@@ -5,7 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, modulate};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, linear, modulate};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -117,7 +117,7 @@ impl Stream {
     /// Normalised queries and keys, and values: `[batch, tokens, heads, head_dim]`.
     fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &Modulation) -> [Tensor<4>; 3] {
         let x = modulate(layer_norm(x, NORM_EPS), shift.clone(), scale.clone());
-        let heads = |linear: &Linear| split_heads(linear.forward(x.clone()), self.heads);
+        let heads = |layer: &Linear| split_heads(linear(layer, x.clone()), self.heads);
         [
             self.q_norm.forward(heads(&self.q)),
             self.k_norm.forward(heads(&self.k)),
@@ -128,7 +128,7 @@ impl Stream {
     /// Adds the attention's output, then the MLP's.
     fn update(&self, x: Tensor<3>, attended: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
         let [_, _, gate, mlp_shift, mlp_scale, mlp_gate] = modulation.clone();
-        let x = x + self.proj.forward(attended) * gate;
+        let x = x + linear(&self.proj, attended) * gate;
         let hidden = modulate(layer_norm(x.clone(), NORM_EPS), mlp_shift, mlp_scale);
         x + self.mlp.forward(hidden, gelu_tanh) * mlp_gate
     }

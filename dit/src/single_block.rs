@@ -5,7 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, modulate};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, linear, modulate};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -73,12 +73,12 @@ impl SingleBlock {
         let [shift, scale, gate] = modulation(&self.modulation, vec);
         let hidden = modulate(layer_norm(x.clone(), NORM_EPS), shift, scale);
 
-        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.heads);
+        let heads = |layer: &Linear| split_heads(linear(layer, hidden.clone()), self.heads);
         let q = rope.rotate(self.q_norm.forward(heads(&self.q))); // [batch, tokens, heads, d]
         let k = rope.rotate(self.k_norm.forward(heads(&self.k)));
         let attended = attend(q, k, heads(&self.v), lengths); // [batch, tokens, width]
 
-        let mlp = gelu_tanh(self.mlp.forward(hidden)); // [batch, tokens, mlp_ratio * width]
-        x + self.proj.forward(Tensor::cat(vec![attended, mlp], 2)) * gate
+        let mlp = gelu_tanh(linear(&self.mlp, hidden)); // [batch, tokens, mlp_ratio * width]
+        x + linear(&self.proj, Tensor::cat(vec![attended, mlp], 2)) * gate
     }
 }

@@ -9,6 +9,7 @@
 //! | function | used by |
 //! | --- | --- |
 //! | [`attention`], [`attention_with_bias`] | every block of every model |
+//! | [`linear`] | the diffusion transformer, so that LoRAs can be trained |
 //! | [`layer_norm`], [`modulate`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
 //! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
 //! | [`silu`], [`gelu_tanh`], [`gelu_sigmoid`] | as named |
@@ -20,6 +21,7 @@ mod attention;
 mod attention_backward;
 #[cfg(feature = "cpu")]
 mod cpu;
+mod linear;
 mod norm;
 mod path;
 mod rotary;
@@ -28,6 +30,7 @@ pub use activation::{gelu_sigmoid, gelu_tanh, silu};
 pub use attention::{attention, attention_with_bias};
 #[cfg(feature = "cpu")]
 pub use cpu::causal_conv3d;
+pub use linear::linear;
 pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, layer_norm, modulate};
 pub use path::ParameterPath;
 pub use rotary::rotate_pairs;

@@ -1,15 +1,16 @@
 //! The transformer's training against torch (`tests/reference/train.py`), and on itself.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, FloatDType};
-use burn_hunyuan::checkpoint::{Weights, load_module, recognise};
+use burn_hunyuan::checkpoint::{Model, Weights, load_module, recognise, save_trained};
 use burn_hunyuan_dit::{Condition, Dit, DitConfig};
 use burn_hunyuan_train::{
     dit::{PathPoint, gradients, gradients_by_block},
     optimizer::{Gradients, Optimizer, OptimizerConfig},
     parameters::{Parameter, Parameters, parameters},
 };
+use safetensors::SafeTensors;
 
 use crate::{
     common::{Fixture, assert_close, device, values},
@@ -33,7 +34,7 @@ pub fn config() -> DitConfig {
 }
 
 /// What the fixture holds under a prefix, as a model: weights, or gradients in their place.
-fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
+pub fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
     let weights = Weights::open(fixture.path()).unwrap().under(prefix);
     let weights = recognise(&weights).unwrap().weights;
     let dit = config().init(device);
@@ -44,7 +45,7 @@ fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Dit {
 }
 
 /// The fixture's batch.
-fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
+pub fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
     let lengths = values(&fixture.tensor::<2>("mask", device).sum_dim(1));
     let condition = Condition {
         text: fixture.tensor("text", device),
@@ -61,7 +62,7 @@ fn batch(fixture: &Fixture, device: &Device) -> (PathPoint, Condition) {
 }
 
 /// The largest difference of a parameter's gradients, over the largest value of the reference's.
-fn deviations(ours: &Gradients, reference: &Parameters) -> Vec<(String, f32)> {
+pub fn deviations(ours: &Gradients, reference: &Parameters) -> Vec<(String, f32)> {
     let largest = |values: &[f32]| values.iter().fold(0.0, |a: f32, v| a.max(v.abs()));
     let deviation = |(name, reference): (&String, &Parameter)| {
         let ours = values(
@@ -165,4 +166,33 @@ fn a_step_is_the_same_on_every_device() {
         let ours = ours.values.to_device(&flex);
         assert_close(&name, &ours, &expected[&name].values, 1e-4);
     }
+}
+
+/// A trained transformer is saved as diffusers saves it, tensor by tensor.
+#[test]
+fn an_exported_transformer_has_diffusers_names_and_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::open("train/dit.safetensors");
+    let weights = parameters(&model(&fixture, "weights.", &flex()));
+    save_trained(folder.path(), &config(), &weights).unwrap();
+
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let written = read(&folder.path().join("diffusion_pytorch_model.safetensors"));
+    let reference = read(fixture.path());
+    let tensors = |bytes, prefix: &str| -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+        let tensors = SafeTensors::deserialize(bytes).unwrap();
+        let tensor = |name: &str| tensors.tensor(name).unwrap();
+        let names = tensors.names().into_iter();
+        names
+            .filter_map(|name| Some((name.strip_prefix(prefix)?, tensor(name))))
+            .map(|(name, view)| (name.into(), (view.shape().to_vec(), view.data().to_vec())))
+            .collect()
+    };
+    assert!(tensors(&written, "") == tensors(&reference, "weights."));
+
+    let part = Model::open(&[folder.path()])
+        .unwrap()
+        .transformer()
+        .unwrap();
+    assert_eq!(part.config, config());
 }

@@ -1,6 +1,12 @@
 //! Runs that train the transformer, from shards to weights.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use burn::tensor::{DType, TensorData};
 use burn_hunyuan_dit::DitConfig;
@@ -18,7 +24,7 @@ use serde_json::Value;
 use crate::{dit::config, toy::flex};
 
 /// Clips of two sizes, whose latents follow from their captions: something to learn.
-fn write_shards(folder: &Path) {
+pub fn write_shards(folder: &Path) {
     let caption = |text: &str, value: f32| CachedCaption {
         text: text.into(),
         states: TensorData::new(vec![value; 3 * 12], [3, 12]),
@@ -35,7 +41,7 @@ fn write_shards(folder: &Path) {
     assert_eq!(writer.finish().unwrap(), 12);
 }
 
-fn recipe(shards: &Path, steps: u64) -> Recipe {
+pub fn recipe(shards: &Path, steps: u64) -> Recipe {
     Recipe {
         shards: shards.into(),
         run: RunConfig {
@@ -76,7 +82,7 @@ fn task(recipe: &Recipe, config: &DitConfig) -> DitTask {
 }
 
 /// The losses of the log, evaluations apart.
-fn losses(folder: &Path) -> (Vec<f64>, Vec<f64>) {
+pub fn losses(folder: &Path) -> (Vec<f64>, Vec<f64>) {
     let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let lines: Vec<Value> = text
         .lines()
@@ -91,7 +97,7 @@ fn losses(folder: &Path) -> (Vec<f64>, Vec<f64>) {
     )
 }
 
-fn mean(values: &[f64]) -> f64 {
+pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
@@ -129,10 +135,10 @@ fn the_loss_falls_and_a_stopped_run_repeats_it() {
 }
 
 /// Asks to stop in a certain step.
-struct Stopping {
-    task: DitTask,
-    end: u64,
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+pub struct Stopping {
+    pub task: DitTask,
+    pub end: u64,
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Task for Stopping {

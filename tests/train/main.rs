@@ -7,6 +7,7 @@ mod attention;
 mod common;
 mod dit;
 mod dit_run;
+mod lora;
 mod lpips;
 mod optimizer;
 mod run;

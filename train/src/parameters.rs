@@ -40,9 +40,10 @@ impl Parameter {
         shape
     }
 
-    /// The values as a file holds them, f32.
+    /// The values as a file holds them, f32 of [`file_shape`](Self::file_shape).
     pub fn to_file(&self) -> TensorData {
-        self.turned(self.values.clone(), &self.shape).into_data()
+        let data = self.turned(self.values.clone(), &self.shape).into_data();
+        TensorData::from_bytes(data.into_bytes(), self.file_shape(), DType::F32)
     }
 
     /// The parameter with the values of a file, of [`file_shape`](Self::file_shape).
@@ -69,8 +70,19 @@ impl Parameter {
 
 /// The parameters of `module`.
 pub fn parameters<M: Module>(module: &M) -> Parameters {
+    collect(module, |_| true)
+}
+
+/// The parameters of `module` that are to be trained: those that want a gradient.
+pub fn trainable<M: Module>(module: &M) -> Parameters {
+    collect(module, |wants_gradient| wants_gradient)
+}
+
+/// The parameters that are wanted, by whether they want a gradient.
+fn collect<M: Module>(module: &M, wanted: fn(bool) -> bool) -> Parameters {
     struct Collect {
         path: ParameterPath,
+        wanted: fn(bool) -> bool,
         parameters: Parameters,
     }
     impl ModuleVisitor for Collect {
@@ -81,6 +93,9 @@ pub fn parameters<M: Module>(module: &M) -> Parameters {
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !(self.wanted)(param.is_require_grad()) {
+                return;
+            }
             let value = param.val().without_autodiff();
             let shape = value.dims();
             let parameter = Parameter {
@@ -95,6 +110,7 @@ pub fn parameters<M: Module>(module: &M) -> Parameters {
     }
     let mut collect = Collect {
         path: ParameterPath::default(),
+        wanted,
         parameters: Parameters::new(),
     };
     module.visit(&mut collect);

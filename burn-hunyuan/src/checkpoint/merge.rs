@@ -29,14 +29,34 @@ pub fn save_transformer(
 ) -> Result<()> {
     let weights = model.transformer()?.weights;
     convert::check_dtypes(&weights)?;
+    let shapes: Vec<_> = weights
+        .iter()
+        .map(|(name, stored)| (name, stored.shape().to_vec()))
+        .collect();
+    let read = |name: &str| match weights.get(name) {
+        Some(stored) => bytes(&weights, name, stored, dtype, device),
+        None => unreachable!("`{name}` is one of them"),
+    };
+    write(path, dtype, &shapes, read, progress)
+}
+
+/// Writes tensors under our names to a safetensors file in diffusers' layout. `read` returns the
+/// little-endian values of one, in `dtype`.
+pub(super) fn write(
+    path: &Path,
+    dtype: FloatDType,
+    tensors: &[(&str, Vec<usize>)],
+    read: impl Fn(&str) -> Result<Vec<u8>>,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<()> {
     let mut file = OutputFile::create(path)?;
-    let (header, total) = header(&weights, dtype);
+    let (header, total) = header(tensors, dtype);
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| file.error(error));
     write(&(header.len() as u64).to_le_bytes())?;
     write(header.as_bytes())?;
     let mut done = 0;
-    for (name, stored) in weights.iter() {
-        let mut bytes = bytes(&weights, name, stored, dtype, device)?;
+    for (name, _) in tensors {
+        let mut bytes = read(name)?;
         if in_diffusers(name).1 == Part::Swapped {
             let half = bytes.len() / 2;
             bytes.rotate_left(half);
@@ -61,7 +81,7 @@ fn in_diffusers(name: &str) -> (String, Part) {
 }
 
 /// The file's header, and the length of the values behind it.
-fn header(weights: &Weights, dtype: FloatDType) -> (String, u64) {
+fn header(tensors: &[(&str, Vec<usize>)], dtype: FloatDType) -> (String, u64) {
     let (width, name) = match dtype {
         FloatDType::F16 => (2, "F16"),
         FloatDType::BF16 => (2, "BF16"),
@@ -70,9 +90,9 @@ fn header(weights: &Weights, dtype: FloatDType) -> (String, u64) {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0;
-    for (ours, stored) in weights.iter() {
-        let offsets = [end, end + width * stored.elements()];
-        let entry = json!({"dtype": name, "shape": stored.shape(), "data_offsets": offsets});
+    for (ours, shape) in tensors {
+        let offsets = [end, end + width * shape.iter().product::<usize>()];
+        let entry = json!({"dtype": name, "shape": shape, "data_offsets": offsets});
         header.insert(in_diffusers(ours).0, entry);
         end = offsets[1];
     }

@@ -9,7 +9,8 @@
 //! | [`Model::add_lora`] | notes low-rank updates, which are added when the weights are read | `lora` |
 //! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
 //!
-//! [`save_transformer`] writes a transformer with its updates to a file (`merge`).
+//! [`save_transformer`] writes a transformer with its updates to a file (`merge`), `save_trained` one
+//! that was trained (`export`).
 //!
 //! Only the last step of the table reads weights. [`inspect`] stops before it and reports what it would find.
 //!
@@ -20,6 +21,8 @@
 mod convert;
 mod encoding;
 mod error;
+#[cfg(feature = "train")]
+mod export;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -40,6 +43,8 @@ mod whole;
 
 pub use encoding::{BlockType, Encoding};
 pub use error::Error;
+#[cfg(feature = "train")]
+pub use export::save_trained;
 pub use inspect::{ComponentReport, Report, inspect};
 pub use layout::{Component, Recognised, recognise};
 pub use load::{Mismatch, Parameter, check, load_module, parameters};

@@ -8,9 +8,14 @@ use std::{
 };
 
 use ::safetensors::Dtype;
-use burn::tensor::FloatDType;
+use burn::tensor::{FloatDType, TensorData};
 
-use super::{Encoding, Error, gguf, lora::Update, pt, safetensors, scales, storage::Storage};
+use super::{
+    Encoding, Error, gguf,
+    lora::Update,
+    pt, safetensors, scales,
+    storage::{Memory, Storage},
+};
 
 /// A contiguous run of bytes.
 #[derive(Clone)]
@@ -59,6 +64,14 @@ impl StoredTensor {
             shape,
             spans: vec![Span { storage, range }],
         }
+    }
+
+    /// A tensor of f32 values in memory. `name` stands in for the file in messages.
+    pub(super) fn in_memory(name: impl Into<PathBuf>, values: TensorData) -> Self {
+        let shape = values.shape().as_slice().to_vec();
+        let bytes = values.convert::<f32>().bytes().to_vec();
+        let range = 0..bytes.len();
+        Self::new(Dtype::F32, shape, Arc::new(Memory::new(name, bytes)), range)
     }
 
     /// Number format.

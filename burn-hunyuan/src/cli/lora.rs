@@ -46,7 +46,7 @@ pub(super) struct Convert {
 
 /// A format of LoRA files.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// kohya and musubi-tuner
     Kohya,
     /// diffusers and PEFT

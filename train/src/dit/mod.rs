@@ -2,9 +2,9 @@
 
 mod batches;
 mod distill;
-mod export;
 mod flow;
 mod init;
+mod lora;
 mod recipe;
 mod recompute;
 mod shards;
@@ -16,9 +16,9 @@ use crate::optimizer::Gradients;
 
 pub use batches::{BatchConfig, Batches, Position};
 pub use distill::{DistillConfig, Teacher, student};
-pub use export::export;
 pub use flow::{FlowConfig, PathPoint, noise};
 pub use init::initialise;
+pub use lora::{LoraConfig, Target};
 pub use recipe::{ModelConfig, Recipe};
 pub use recompute::gradients_by_block;
 pub use shards::{CachedCaption, ShardWriter, Shards};

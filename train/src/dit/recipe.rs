@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchConfig, DistillConfig, FlowConfig};
+use super::{BatchConfig, DistillConfig, FlowConfig, LoraConfig};
 use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
 
-/// A configuration file of `burn-hunyuan train dit` or `distill`.
+/// A configuration file of `burn-hunyuan train dit`, `distill` or `lora`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
@@ -23,8 +23,10 @@ pub struct Recipe {
     pub flow: FlowConfig,
     /// What makes a batch.
     pub batch: BatchConfig,
-    /// Guidance distillation; `train dit` does not look at it.
+    /// Guidance distillation; only `train distill` looks at it.
     pub distill: DistillConfig,
+    /// The low-rank updates; only `train lora` looks at it.
+    pub lora: LoraConfig,
 }
 
 /// Section `[model]` of a configuration.
@@ -70,7 +72,8 @@ impl Recipe {
         self.optimizer.validate()?;
         self.flow.validate()?;
         self.batch.validate()?;
-        self.distill.validate()
+        self.distill.validate()?;
+        self.lora.validate()
     }
 }
 
@@ -93,6 +96,6 @@ mod tests {
             recipe.validate().unwrap();
             found += 1;
         }
-        assert!(found >= 8, "{found}");
+        assert!(found >= 9, "{found}");
     }
 }

@@ -80,7 +80,10 @@ pub fn gradients_by_block(
 
     let (image, text, vec, _) = embed(model);
     let surrogate = product(image, grad_image) + product(text, grad_text) + product(vec, grad_vec);
-    gradients.add(Gradients::of(model, &mut surrogate.backward()));
+    // Beside a LoRA nothing learns here.
+    if surrogate.is_tracked() {
+        gradients.add(Gradients::of(model, &mut surrogate.backward()));
+    }
     (f64::from(loss.into_scalar::<f32>()), gradients)
 }
 

@@ -14,11 +14,17 @@ use super::{
 use crate::{
     error::{Error, Result},
     optimizer::{Gradients, Optimizer},
+    parameters::Parameters,
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };
 
-/// A transformer in training: by flow matching, or from a teacher.
+/// What hears of the averaged weights at every evaluation.
+type Listener = Box<dyn FnMut(&Parameters) -> Result<()>>;
+
+/// A transformer in training: by flow matching or from a teacher, whole or beside a LoRA.
 pub struct DitTask {
+    /// What checkpoints call the weights.
+    name: &'static str,
     model: Dit,
     guidance: bool,
     patch: [usize; 3],
@@ -31,6 +37,7 @@ pub struct DitTask {
     position: Position,
     recipe: Recipe,
     device: Device,
+    on_evaluation: Option<Listener>,
 }
 
 impl DitTask {
@@ -46,31 +53,69 @@ impl DitTask {
         shards: Shards,
         recipe: &Recipe,
     ) -> Result<Self> {
-        recipe.validate()?;
-        check(config, &shards)?;
         if teacher.is_some() && !config.guidance {
             let message = "a student needs a guidance embedding; this model has none";
             return Err(Error::Config(message.into()));
         }
+        let model = model.train().set_require_grad(true);
+        let task = Self::start("transformer", model, config, shards, recipe)?;
+        Ok(Self { teacher, ..task })
+    }
+
+    /// Trains the LoRA that `recipe.lora` describes on `shards`. The weights of `model` stay as they
+    /// are.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn lora(model: Dit, config: &DitConfig, shards: Shards, recipe: &Recipe) -> Result<Self> {
+        let model = recipe.lora.attach(model.train(), recipe.run.seed);
+        Self::start("lora", model, config, shards, recipe)
+    }
+
+    /// Trains what of `model` wants a gradient.
+    fn start(
+        name: &'static str,
+        model: Dit,
+        config: &DitConfig,
+        shards: Shards,
+        recipe: &Recipe,
+    ) -> Result<Self> {
+        recipe.validate()?;
+        check(config, &shards)?;
         let held_out = recipe.batch.held_out;
         let clips = (held_out..shards.len()).map(|clip| (clip, shards.latent_shape(clip)));
         let text = shards.longest_text();
         let tokens = |shape| image_tokens(config.patch, shape) + text;
         let batches = Batches::new(&recipe.batch, recipe.run.seed, clips, tokens)?;
-        let model = model.train().set_require_grad(true);
         Ok(Self {
+            name,
             device: model.image_in.weight.device().without_autodiff(),
             optimizer: Optimizer::new(&recipe.optimizer, &model, recipe.run.steps),
             model,
             guidance: config.guidance,
             patch: config.patch,
             pending: None,
-            teacher,
+            teacher: None,
             shards,
             batches,
             position: Position::new(),
             recipe: recipe.clone(),
+            on_evaluation: None,
         })
+    }
+
+    /// Shows `listener` the [average](Self::average) at every evaluation.
+    pub fn on_evaluation(
+        mut self,
+        listener: impl FnMut(&Parameters) -> Result<()> + 'static,
+    ) -> Self {
+        self.on_evaluation = Some(Box::new(listener));
+        self
+    }
+
+    /// The averaged weights of what is trained.
+    pub fn average(&self) -> &Parameters {
+        self.optimizer.average()
     }
 
     /// The model with the averaged weights.
@@ -188,6 +233,9 @@ impl Task for DitTask {
 
     /// The averaged weights' loss on the held-out clips, at noise and times that never change.
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
+        if let Some(listener) = &mut self.on_evaluation {
+            listener(self.optimizer.average())?;
+        }
         let held_out = self.recipe.batch.held_out;
         if held_out == 0 {
             return Ok(None);
@@ -203,13 +251,13 @@ impl Task for DitTask {
     }
 
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
-        self.optimizer.save(checkpoint, "transformer")?;
+        self.optimizer.save(checkpoint, self.name)?;
         checkpoint.state("position", &self.position)
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let model = self.model.clone();
-        self.model = self.optimizer.restore(checkpoint, "transformer", model)?;
+        self.model = self.optimizer.restore(checkpoint, self.name, model)?;
         self.position = checkpoint.state("position")?;
         Ok(())
     }

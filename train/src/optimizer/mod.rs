@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Result, require},
-    parameters::{parameters, with_parameters},
+    parameters::{Parameters, trainable, with_parameters},
     run::{Checkpoint, CheckpointWriter},
 };
 
@@ -110,9 +110,9 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer of `module`'s weights for a run of `steps` steps.
+    /// An optimizer of the weights of `module` that want a gradient, for a run of `steps` steps.
     pub fn new<M: Module>(config: &OptimizerConfig, module: &M, steps: u64) -> Self {
-        let weights = parameters(module);
+        let weights = trainable(module);
         Self {
             max_norm: config.max_norm,
             schedule: Schedule::new(config, steps),
@@ -140,13 +140,17 @@ impl Optimizer {
         self.schedule.learning_rate(self.adamw.steps())
     }
 
-    /// `module` with the averaged weights, or with the latest where none are kept.
-    pub fn averaged<M: Module>(&self, module: M) -> M {
-        let weights = match &self.ema {
+    /// The averaged weights, or the latest where no average is kept.
+    pub fn average(&self) -> &Parameters {
+        match &self.ema {
             Some(ema) => ema.weights(),
             None => self.adamw.weights(),
-        };
-        with_parameters(module, weights)
+        }
+    }
+
+    /// `module` with the [average](Self::average) of its weights.
+    pub fn averaged<M: Module>(&self, module: M) -> M {
+        with_parameters(module, self.average())
     }
 
     /// Saves `NAME.safetensors` (the f32 weights), `NAME_ema`, and AdamW's averages of the gradient

@@ -137,6 +137,14 @@ pub(super) fn metadata_scales(
 }
 
 impl MetadataScales {
+    /// One alpha for all layers.
+    pub fn of_alpha(alpha: f64) -> Self {
+        Self {
+            alpha: Some(alpha),
+            ..Self::default()
+        }
+    }
+
     /// The scale of a layer of this rank; 1 where the metadata does not tell.
     pub fn of(&self, layer: &str, rank: f64) -> f64 {
         let ends_in = |pattern: &str| {

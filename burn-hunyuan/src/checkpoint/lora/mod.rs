@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::FloatDType;
+use burn::tensor::{FloatDType, TensorData};
 
 use super::{
     Component, Error, Mismatch, Model, Parameter, StoredTensor, Weights, convert, safetensors,
@@ -59,10 +59,33 @@ impl Lora {
         let weights = Weights::open(path)?;
         convert::check_dtypes(&weights)?;
         let alphas = keys::metadata_scales(path, &safetensors::metadata(path)?)?;
-        let layers = collect(&weights)?;
+        Self::new(&weights, &alphas)
+    }
+
+    /// A LoRA in memory, as training has it: `LAYER.lora_A.weight` `[rank, in]` and
+    /// `LAYER.lora_B.weight` `[out, rank]` in f32, where a layer has our name. `name` stands in for
+    /// a file in messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_tensors(
+        name: impl Into<PathBuf>,
+        tensors: impl IntoIterator<Item = (String, TensorData)>,
+        alpha: f64,
+    ) -> Result<Self, Error> {
+        let mut weights = Weights::new(name);
+        for (key, data) in tensors {
+            let stored = StoredTensor::in_memory(weights.origin(), data);
+            weights.insert(key, stored);
+        }
+        Self::new(&weights, &keys::MetadataScales::of_alpha(alpha))
+    }
+
+    fn new(weights: &Weights, alphas: &keys::MetadataScales) -> Result<Self, Error> {
+        let layers = collect(weights)?;
         let column = keys::column(layers.keys());
         let mut lora = Self {
-            origin: path.to_path_buf(),
+            origin: weights.origin().to_path_buf(),
             updates: BTreeMap::new(),
         };
         let mut mismatch = Mismatch::default();
@@ -72,7 +95,7 @@ impl Lora {
                 mismatch.unexpected.push(layer);
                 continue;
             }
-            let update = found.update(&layer, &alphas, &mut mismatch)?;
+            let update = found.update(&layer, alphas, &mut mismatch)?;
             let Some(update) = update else { continue };
             // The layers that other programs fuse take all of the model's width.
             let width = update.down.shape()[1];

@@ -3,10 +3,12 @@
 //! Its weights are random, drawn from a fixed seed, so what it generates shows nothing; it serves
 //! to try the program, and to test it, without a download.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use ::safetensors::Dtype;
-use burn::{module::Module, tensor::Device};
+use burn::{
+    module::Module,
+    tensor::{Device, TensorData},
+};
 use burn_hunyuan_text::PromptTemplate;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -17,7 +19,6 @@ use super::{
     model::{Source, TokenizerFiles},
     parameters,
     sizes::{ConfigFile, Sizes},
-    storage::Memory,
 };
 
 /// What messages call the model.
@@ -120,12 +121,11 @@ fn random_weights<M: Module>(module: &M, stream: u64) -> Weights {
         let Ok(normal) = Normal::new(mean, deviation) else {
             continue;
         };
-        let bytes: Vec<u8> = (0..shape.iter().product())
-            .flat_map(|_| f32::to_le_bytes(normal.sample(&mut rng)))
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| normal.sample(&mut rng))
             .collect();
-        let range = 0..bytes.len();
-        let storage = Arc::new(Memory::new(NAME, bytes));
-        weights.insert(name, StoredTensor::new(Dtype::F32, shape, storage, range));
+        let values = TensorData::new(values, shape);
+        weights.insert(name, StoredTensor::in_memory(NAME, values));
     }
     weights
 }

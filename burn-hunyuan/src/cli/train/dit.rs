@@ -5,14 +5,14 @@ use std::{ops::ControlFlow, path::Path};
 use burn::tensor::{Device, FloatDType};
 use burn_hunyuan_dit::{Dit, DitConfig};
 use burn_hunyuan_train::{
-    dit::{DitTask, ModelConfig, Recipe, Shards, Teacher, export, initialise, student},
+    dit::{DitTask, ModelConfig, Recipe, Shards, Teacher, initialise, student},
     parameters::cast,
 };
 use clap::Args;
 
 use super::TrainOptions;
 use crate::{
-    checkpoint::{Model, load_module, transformer_config},
+    checkpoint::{Model, load_module, save_trained, transformer_config},
     error::{Error, Result},
 };
 
@@ -73,11 +73,11 @@ fn train(
     let mut task = DitTask::new(model, &config, teacher, shards, &recipe)?;
     options.train(&recipe.run, &recipe, &mut task)?;
     let folder = options.folder().join("transformer");
-    Ok(export(&folder, &config, &task.averaged())?)
+    save_trained(&folder, &config, task.average())
 }
 
 /// The model that the section `[model]` of a configuration describes.
-fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
+pub(super) fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
     let dtype = dtype(&recipe.dtype)?;
     if recipe.weights != "random" {
         let part = Model::open(&[&recipe.weights])?.transformer()?;

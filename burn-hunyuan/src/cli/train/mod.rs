@@ -1,6 +1,7 @@
 //! `burn-hunyuan train`.
 
 mod dit;
+mod lora;
 mod vae;
 
 use std::{path::PathBuf, sync::atomic::Ordering};
@@ -31,6 +32,8 @@ enum What {
     Vae(vae::TrainVae),
     /// Train the diffusion transformer by flow matching
     Dit(dit::TrainDit),
+    /// Train a LoRA: small matrices beside the weights of a transformer that stays as it is
+    Lora(lora::TrainLora),
     /// Teach a transformer with a guidance embedding what guidance does
     Distill(dit::TrainDistill),
 }
@@ -40,6 +43,7 @@ impl Train {
         match self.what {
             What::Vae(command) => command.run(),
             What::Dit(command) => command.run(),
+            What::Lora(command) => command.run(),
             What::Distill(command) => command.run(),
         }
     }

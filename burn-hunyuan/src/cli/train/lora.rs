@@ -1,0 +1,57 @@
+//! `burn-hunyuan train lora`.
+
+use std::path::Path;
+
+use burn_hunyuan_train::{
+    Error as TrainError,
+    dit::{DitTask, Recipe, Shards},
+    parameters::Parameters,
+};
+use clap::Args;
+
+use super::{super::lora::Format, TrainOptions, dit};
+use crate::{
+    checkpoint::{Lora, LoraFormat},
+    error::{Error, Result},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct TrainLora {
+    #[command(flatten)]
+    options: TrainOptions,
+    /// Whose format the LoRA file has
+    #[arg(long, value_name = "FORMAT", default_value = "kohya")]
+    format: Format,
+}
+
+impl TrainLora {
+    /// After every evaluation, and however the run ends, the averaged LoRA is in
+    /// `RUN/lora.safetensors`.
+    pub fn run(self) -> Result<()> {
+        let recipe: Recipe = self.options.read()?;
+        recipe.validate()?;
+        if recipe.model.weights == "random" {
+            let message = "a LoRA is trained beside a transformer's weights; name them in \
+                           model.weights";
+            return Err(Error::Unusable(message.into()));
+        }
+        let shards = Shards::open(&recipe.shards)?;
+        let device = self.options.device()?.autodiff();
+        let (config, model) = dit::start(&recipe.model, recipe.run.seed, &device)?;
+        let task = DitTask::lora(model, &config, shards, &recipe)?;
+
+        let path = self.options.folder().join("lora.safetensors");
+        let (alpha, format) = (recipe.lora.alpha, LoraFormat::from(self.format));
+        let evaluated = path.clone();
+        let mut task = task.on_evaluation(move |average| {
+            save(&evaluated, average, alpha, format).map_err(|e| TrainError::file(&evaluated, e))
+        });
+        self.options.train(&recipe.run, &recipe, &mut task)?;
+        save(&path, task.average(), alpha, format)
+    }
+}
+
+fn save(path: &Path, weights: &Parameters, alpha: f64, format: LoraFormat) -> Result<()> {
+    let tensors = weights.iter().map(|(name, p)| (name.clone(), p.to_file()));
+    Lora::from_tensors(path, tensors, alpha)?.save(path, format)
+}

@@ -7,6 +7,7 @@ mod flow;
 mod init;
 mod recipe;
 mod recompute;
+mod samples;
 mod shards;
 mod task;
 
@@ -21,6 +22,7 @@ pub use flow::{FlowConfig, PathPoint, noise};
 pub use init::initialise;
 pub use recipe::{ModelConfig, Recipe};
 pub use recompute::gradients_by_block;
+pub use samples::{Sampler, SamplesConfig};
 pub use shards::{CachedCaption, ShardWriter, Shards};
 pub use task::DitTask;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchConfig, DistillConfig, FlowConfig};
+use super::{BatchConfig, DistillConfig, FlowConfig, SamplesConfig};
 use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
 
 /// A configuration file of `burn-hunyuan train dit` or `distill`.
@@ -23,6 +23,8 @@ pub struct Recipe {
     pub flow: FlowConfig,
     /// What makes a batch.
     pub batch: BatchConfig,
+    /// What is generated on the way, to be looked at.
+    pub samples: SamplesConfig,
     /// Guidance distillation; `train dit` does not look at it.
     pub distill: DistillConfig,
 }
@@ -70,6 +72,7 @@ impl Recipe {
         self.optimizer.validate()?;
         self.flow.validate()?;
         self.batch.validate()?;
+        self.samples.validate()?;
         self.distill.validate()
     }
 }

@@ -7,6 +7,7 @@
 //! | `initial` | the weights that it begins with |
 //! | `step` | a step's losses |
 //! | `evaluate` | how well held-out clips are reconstructed |
+//! | `samples` | held-out clips and their reconstructions as pictures |
 //! | `task` | the model, its critic, data and optimizers, as a run takes them |
 //! | `export` | the weights as a checkpoint that everything else loads |
 
@@ -15,6 +16,7 @@ mod curriculum;
 mod evaluate;
 mod export;
 mod initial;
+mod samples;
 mod step;
 mod task;
 
@@ -22,5 +24,6 @@ pub use config::{LossConfig, LpipsWeights, ModelConfig, SynthConfig, VaeTraining
 pub use curriculum::{Batch, Curriculum, Stage};
 pub use evaluate::{Evaluation, evaluate};
 pub use export::export;
+pub use samples::{SamplesConfig, samples};
 pub use step::{Losses, losses};
 pub use task::{VaeData, VaeTask};

@@ -5,6 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
+use burn_hunyuan_kernels::linear;
 
 /// `fc2(activation(fc1(x)))`.
 #[derive(Module, Debug)]
@@ -30,6 +31,6 @@ impl Mlp {
         x: Tensor<D>,
         activation: impl Fn(Tensor<D>) -> Tensor<D>,
     ) -> Tensor<D> {
-        self.fc2.forward(activation(self.fc1.forward(x)))
+        linear(&self.fc2, activation(linear(&self.fc1, x)))
     }
 }

@@ -9,7 +9,8 @@
 //! | function | used by |
 //! | --- | --- |
 //! | [`attention`], [`attention_with_bias`] | every block of every model |
-//! | [`layer_norm`], [`modulate`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
+//! | [`modulated_norm`], [`add_gated`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
+//! | [`linear`] | the diffusion transformer and the text encoders |
 //! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
 //! | [`silu`], [`gelu_tanh`], [`gelu_sigmoid`] | as named |
 //! | [`ParameterPath`] | whoever loads, saves or trains parameters by name |
@@ -20,6 +21,7 @@ mod attention;
 mod attention_backward;
 #[cfg(feature = "cpu")]
 mod cpu;
+mod linear;
 mod norm;
 mod path;
 mod rotary;
@@ -28,7 +30,8 @@ pub use activation::{gelu_sigmoid, gelu_tanh, silu};
 pub use attention::{attention, attention_with_bias};
 #[cfg(feature = "cpu")]
 pub use cpu::causal_conv3d;
-pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, layer_norm, modulate};
+pub use linear::linear;
+pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, add_gated, modulated_norm};
 pub use path::ParameterPath;
 pub use rotary::rotate_pairs;
 

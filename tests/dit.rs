@@ -11,7 +11,7 @@ use burn::{
     tensor::{DType, Device, FloatDType, Tensor},
 };
 use burn_hunyuan::checkpoint::{Weights, load_module, recognise};
-use burn_hunyuan_dit::{Condition, Dit, DitConfig, Rope};
+use burn_hunyuan_dit::{Condition, Dit, DitConfig, FirstBlockCache, Rope};
 use common::{Fixture, assert_close, deviation, device, supports};
 
 const BOUND: f32 = 1e-4;
@@ -266,4 +266,33 @@ fn official_size() {
     dit.visit(&mut sizes);
     assert_eq!(sizes.0.len(), 1264);
     assert_eq!(sizes.0.iter().sum::<usize>(), 12_821_012_544);
+}
+
+/// The same steps run whole, and to the same velocities, as with diffusers' first-block cache.
+#[test]
+fn the_first_block_cache_is_the_references() {
+    let Some(device) = device() else { return };
+    let fixture = Fixture::open("dit.safetensors");
+    let model = model(&fixture, FloatDType::F32, &device);
+    let condition = inputs(&fixture, &device).sample(0).condition;
+    let steps = Fixture::open("dit_cache.safetensors");
+    let threshold = steps.config()["threshold"].as_f64().unwrap();
+    let mut cache = FirstBlockCache::new(threshold);
+    let latents = steps.tensor::<5>("latents", &device);
+    let timesteps = steps.tensor::<1>("timesteps", &device);
+    let velocities = steps.tensor::<5>("velocities", &device);
+    let mut reused = 0;
+    for (step, computed) in common::values(&steps.tensor::<1>("computed", &device))
+        .into_iter()
+        .enumerate()
+    {
+        let latents = latents.clone().narrow(0, step, 1);
+        let timestep = timesteps.clone().narrow(0, step, 1);
+        let velocity = model.forward_with_cache(latents, timestep, &condition, &mut cache);
+        reused += usize::from(computed == 0.0);
+        assert_eq!(cache.reused(), reused, "step {step}");
+        let expected = velocities.clone().narrow(0, step, 1);
+        assert_close(&format!("step {step}"), &velocity, &expected, BOUND);
+    }
+    assert!(reused > 0);
 }

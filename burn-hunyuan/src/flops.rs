@@ -2,7 +2,7 @@
 //! and convolutions. Norms and activations, some parts in a thousand, are not counted.
 
 use burn_hunyuan_dit::DitConfig;
-use burn_hunyuan_text::LlamaConfig;
+use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::VaeConfig;
 
 /// One pass of the transformer over latents of `size` frames, height and width, with `text` tokens.
@@ -30,6 +30,13 @@ pub fn llama(config: &LlamaConfig, tokens: usize) -> u64 {
     let dim = config.hidden;
     let keys = dim / config.heads * config.kv_heads;
     let weights = 2 * dim * dim + 2 * dim * keys + 3 * dim * config.intermediate;
+    2 * (config.layers * (tokens * weights + 2 * tokens * tokens * dim)) as u64
+}
+
+/// One pass of CLIP over `tokens` tokens.
+pub fn clip(config: &ClipConfig, tokens: usize) -> u64 {
+    let dim = config.hidden;
+    let weights = 4 * dim * dim + 2 * dim * config.intermediate;
     2 * (config.layers * (tokens * weights + 2 * tokens * tokens * dim)) as u64
 }
 
@@ -168,6 +175,15 @@ mod tests {
         let expected = matrices(&module, 9, |name| name.starts_with("layers"))
             + 4 * (config.layers * 9 * 9 * config.hidden) as u64;
         assert_eq!(llama(&config, 9), expected);
+    }
+
+    #[test]
+    fn clip_costs_its_weights_and_its_attention() {
+        let config = ClipConfig::new();
+        let module = config.init(&device::open("flex").unwrap());
+        let expected = matrices(&module, 77, |name| name.starts_with("encoder.layers"))
+            + 4 * (config.layers * 77 * 77 * config.hidden) as u64;
+        assert_eq!(clip(&config, 77), expected);
     }
 
     /// On a single frame of 8 × 8 pixels every level is a known grid.

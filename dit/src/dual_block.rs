@@ -5,7 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, linear, modulate};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, add_gated, gelu_tanh, linear, modulated_norm};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -99,16 +99,16 @@ pub struct Stream {
 impl Stream {
     fn new(config: &DitConfig, device: &Device) -> Self {
         let width = config.width();
-        let linear = |out| LinearConfig::new(width, out).init(device);
+        let layer = |out| LinearConfig::new(width, out).init(device);
         let norm = || RmsNormConfig::new(config.head_dim).init(device);
         Self {
-            modulation: linear(6 * width),
-            q: linear(width),
-            k: linear(width),
-            v: linear(width),
+            modulation: layer(6 * width),
+            q: layer(width),
+            k: layer(width),
+            v: layer(width),
             q_norm: norm(),
             k_norm: norm(),
-            proj: linear(width),
+            proj: layer(width),
             mlp: Mlp::new([width, config.mlp_width(), width], device),
             heads: config.heads,
         }
@@ -116,7 +116,7 @@ impl Stream {
 
     /// Normalised queries and keys, and values: `[batch, tokens, heads, head_dim]`.
     fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &Modulation) -> [Tensor<4>; 3] {
-        let x = modulate(layer_norm(x, NORM_EPS), shift.clone(), scale.clone());
+        let x = modulated_norm(x, shift.clone(), scale.clone(), NORM_EPS);
         let heads = |layer: &Linear| split_heads(linear(layer, x.clone()), self.heads);
         [
             self.q_norm.forward(heads(&self.q)),
@@ -128,8 +128,8 @@ impl Stream {
     /// Adds the attention's output, then the MLP's.
     fn update(&self, x: Tensor<3>, attended: Tensor<3>, modulation: &Modulation) -> Tensor<3> {
         let [_, _, gate, mlp_shift, mlp_scale, mlp_gate] = modulation.clone();
-        let x = x + linear(&self.proj, attended) * gate;
-        let hidden = modulate(layer_norm(x.clone(), NORM_EPS), mlp_shift, mlp_scale);
-        x + self.mlp.forward(hidden, gelu_tanh) * mlp_gate
+        let x = add_gated(x, linear(&self.proj, attended), gate);
+        let hidden = modulated_norm(x.clone(), mlp_shift, mlp_scale, NORM_EPS);
+        add_gated(x, self.mlp.forward(hidden, gelu_tanh), mlp_gate)
     }
 }

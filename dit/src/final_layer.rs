@@ -1,7 +1,7 @@
 //! From image tokens to the velocity's patches.
 
 use burn::{module::Module, nn::Linear, tensor::Tensor};
-use burn_hunyuan_kernels::{layer_norm, modulate};
+use burn_hunyuan_kernels::{linear, modulated_norm};
 
 use crate::{NORM_EPS, modulation::modulation};
 
@@ -23,7 +23,6 @@ impl FinalLayer {
     /// - output: `[batch, image tokens, channels * patch values]`
     pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>) -> Tensor<3> {
         let [shift, scale] = modulation(&self.modulation, vec);
-        self.proj
-            .forward(modulate(layer_norm(x, NORM_EPS), shift, scale))
+        linear(&self.proj, modulated_norm(x, shift, scale, NORM_EPS))
     }
 }

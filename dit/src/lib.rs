@@ -6,6 +6,7 @@ mod config;
 mod dual_block;
 mod embed;
 mod final_layer;
+mod first_block_cache;
 mod mlp;
 mod modulation;
 mod refiner;
@@ -20,6 +21,7 @@ use embed::sinusoid;
 pub use config::DitConfig;
 pub use dual_block::{DualBlock, Stream};
 pub use final_layer::FinalLayer;
+pub use first_block_cache::FirstBlockCache;
 pub use mlp::Mlp;
 pub use refiner::{RefinerBlock, TextRefiner};
 pub use rope::Rope;
@@ -95,16 +97,30 @@ impl Dit {
         timestep: Tensor<1>,
         condition: &Condition,
     ) -> Tensor<5> {
-        let (mut image, mut text, vec, sequence) = self.embed(latents, timestep, condition);
-        let Sequence { rope, lengths, .. } = &sequence;
-        for block in &self.dual_blocks {
-            (image, text) = block.forward(image, text, &vec, rope, lengths);
+        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
+        let tokens = self.blocks(&self.dual_blocks, image, text, &vec, &sequence);
+        self.velocity(tokens, &vec, &sequence)
+    }
+
+    /// Image and text tokens through dual-stream blocks and then all single-stream ones: image and
+    /// text tokens, `[batch, tokens, width]`.
+    fn blocks(
+        &self,
+        dual_blocks: &[DualBlock],
+        mut image: Tensor<3>,
+        mut text: Tensor<3>,
+        vec: &Tensor<2>,
+        sequence: &Sequence,
+    ) -> Tensor<3> {
+        let Sequence { rope, lengths, .. } = sequence;
+        for block in dual_blocks {
+            (image, text) = block.forward(image, text, vec, rope, lengths);
         }
         let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
         for block in &self.single_blocks {
-            tokens = block.forward(tokens, &vec, rope, lengths);
+            tokens = block.forward(tokens, vec, rope, lengths);
         }
-        self.velocity(tokens, &vec, &sequence)
+        tokens
     }
 
     /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every
@@ -145,8 +161,8 @@ impl Dit {
         (image, text, vec, sequence)
     }
 
-    /// All that comes after the blocks: image and text tokens `[batch, tokens, width]` to the
-    /// velocity `[batch, out_channels, frames, height, width]`.
+    /// All that comes after the blocks: image tokens `[batch, tokens, width]`, which text tokens
+    /// may follow, to the velocity `[batch, out_channels, frames, height, width]`.
     pub fn velocity(&self, tokens: Tensor<3>, vec: &Tensor<2>, sequence: &Sequence) -> Tensor<5> {
         let image = tokens.narrow(1, 0, sequence.grid.iter().product());
         let patches = self.final_layer.forward(image, vec);

@@ -5,7 +5,7 @@ use burn::{
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{DType, Device, Tensor},
 };
-use burn_hunyuan_kernels::silu;
+use burn_hunyuan_kernels::{add_gated, linear, silu};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -60,7 +60,7 @@ impl TextRefiner {
             + self
                 .context_in
                 .forward(mean_state(text.clone(), lengths), silu);
-        let tokens = self.proj.forward(text);
+        let tokens = linear(&self.proj, text);
         self.blocks
             .iter()
             .fold(tokens, |tokens, block| block.forward(tokens, &vec, lengths))
@@ -108,7 +108,7 @@ pub struct RefinerBlock {
 impl RefinerBlock {
     fn new(config: &DitConfig, device: &Device) -> Self {
         let width = config.width();
-        let linear = |out| LinearConfig::new(width, out).init(device);
+        let layer = |out| LinearConfig::new(width, out).init(device);
         let norm = || {
             LayerNormConfig::new(width)
                 .with_epsilon(NORM_EPS)
@@ -116,13 +116,13 @@ impl RefinerBlock {
         };
         Self {
             norm1: norm(),
-            q: linear(width),
-            k: linear(width),
-            v: linear(width),
-            proj: linear(width),
+            q: layer(width),
+            k: layer(width),
+            v: layer(width),
+            proj: layer(width),
             norm2: norm(),
             mlp: Mlp::new([width, MLP_RATIO * width, width], device),
-            modulation: linear(2 * width),
+            modulation: layer(2 * width),
             heads: config.heads,
         }
     }
@@ -136,9 +136,9 @@ impl RefinerBlock {
         let [gate, mlp_gate] = modulation(&self.modulation, vec);
         let hidden = self.norm1.forward(x.clone());
         let [q, k, v] = [&self.q, &self.k, &self.v]
-            .map(|linear| split_heads(linear.forward(hidden.clone()), self.heads));
-        let x = x + self.proj.forward(attend(q, k, v, lengths)) * gate;
+            .map(|layer| split_heads(linear(layer, hidden.clone()), self.heads));
+        let x = add_gated(x, linear(&self.proj, attend(q, k, v, lengths)), gate);
         let hidden = self.norm2.forward(x.clone());
-        x + self.mlp.forward(hidden, silu) * mlp_gate
+        add_gated(x, self.mlp.forward(hidden, silu), mlp_gate)
     }
 }

@@ -5,7 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
-use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, gelu_tanh, layer_norm, linear, modulate};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, add_gated, gelu_tanh, linear, modulated_norm};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -41,14 +41,14 @@ impl SingleBlock {
     /// Creates the block.
     pub fn new(config: &DitConfig, device: &Device) -> Self {
         let (width, mlp_width) = (config.width(), config.mlp_width());
-        let linear = |out| LinearConfig::new(width, out).init(device);
+        let layer = |out| LinearConfig::new(width, out).init(device);
         let norm = || RmsNormConfig::new(config.head_dim).init(device);
         Self {
-            modulation: linear(3 * width),
-            q: linear(width),
-            k: linear(width),
-            v: linear(width),
-            mlp: linear(mlp_width),
+            modulation: layer(3 * width),
+            q: layer(width),
+            k: layer(width),
+            v: layer(width),
+            mlp: layer(mlp_width),
             q_norm: norm(),
             k_norm: norm(),
             proj: LinearConfig::new(width + mlp_width, width).init(device),
@@ -71,7 +71,7 @@ impl SingleBlock {
         lengths: &[usize],
     ) -> Tensor<3> {
         let [shift, scale, gate] = modulation(&self.modulation, vec);
-        let hidden = modulate(layer_norm(x.clone(), NORM_EPS), shift, scale);
+        let hidden = modulated_norm(x.clone(), shift, scale, NORM_EPS);
 
         let heads = |layer: &Linear| split_heads(linear(layer, hidden.clone()), self.heads);
         let q = rope.rotate(self.q_norm.forward(heads(&self.q))); // [batch, tokens, heads, d]
@@ -79,6 +79,10 @@ impl SingleBlock {
         let attended = attend(q, k, heads(&self.v), lengths); // [batch, tokens, width]
 
         let mlp = gelu_tanh(linear(&self.mlp, hidden)); // [batch, tokens, mlp_ratio * width]
-        x + linear(&self.proj, Tensor::cat(vec![attended, mlp], 2)) * gate
+        add_gated(
+            x,
+            linear(&self.proj, Tensor::cat(vec![attended, mlp], 2)),
+            gate,
+        )
     }
 }

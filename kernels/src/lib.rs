@@ -9,8 +9,8 @@
 //! | function | used by |
 //! | --- | --- |
 //! | [`attention`], [`attention_with_bias`] | every block of every model |
-//! | [`linear`] | the diffusion transformer, so that LoRAs can be trained |
-//! | [`layer_norm`], [`modulate`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
+//! | [`modulated_norm`], [`add_gated`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
+//! | [`linear`] | the diffusion transformer, LoRAs included, and the text encoders |
 //! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
 //! | [`silu`], [`gelu_tanh`], [`gelu_sigmoid`] | as named |
 //! | [`ParameterPath`] | whoever loads, saves or trains parameters by name |
@@ -31,7 +31,7 @@ pub use attention::{attention, attention_with_bias};
 #[cfg(feature = "cpu")]
 pub use cpu::causal_conv3d;
 pub use linear::linear;
-pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, layer_norm, modulate};
+pub use norm::{GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, add_gated, modulated_norm};
 pub use path::ParameterPath;
 pub use rotary::rotate_pairs;
 

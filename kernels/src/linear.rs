@@ -13,14 +13,76 @@ use burn::{
 /// gradient of the whole weight, and in half precision the sum rounds small updates away.
 ///
 /// # Shapes
-/// - `x`: `[.., input]`
-/// - output: `[.., output]`
+/// - `x`: `[.., inputs]`
+/// - output: `[.., outputs]`
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let bias = layer.bias.as_ref().map(Param::val);
     let Some(lora) = layer.weight.adapter() else {
-        return layer.forward(x);
+        return product(x, layer.weight.val(), bias);
     };
     let thin = module::linear(x.clone(), lora.a.val(), None); // [.., rank]
     let update = module::linear(thin, lora.b.val(), None) * lora.scale;
-    let bias = layer.bias.as_ref().map(Param::val);
-    module::linear(x, layer.weight.base(), bias) + update
+    product(x, layer.weight.base(), bias) + update
+}
+
+/// `x · weight + bias`, by the processor's bf16 products where it has them.
+fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::linear(&x, weight.clone(), bias.clone()) {
+        return out;
+    }
+    module::linear(x, weight, bias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::{
+        module::{Module, ModuleMapper, Param},
+        nn::LinearConfig,
+        tensor::{DType, Device, Distribution},
+    };
+
+    struct ToBf16;
+    impl ModuleMapper for ToBf16 {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|x| x.cast(DType::BF16))
+        }
+    }
+
+    /// Against the product of the same values in f32: bf16 keeps eight bits of it.
+    #[test]
+    fn bf16_is_multiplied_exactly_and_rounded_once() {
+        let device = Device::flex();
+        for (rows, inputs, outputs, bias) in [
+            (1, 1, 1, true),
+            (7, 33, 5, false),
+            (13, 2_100, 67, true),
+            (200, 64, 130, false),
+        ] {
+            let layer = LinearConfig::new(inputs, outputs).with_bias(bias);
+            let mut layer = layer.init(&device).map(&mut ToBf16);
+            let x = Tensor::<3>::random([2, rows, inputs], Distribution::Default, &device);
+            let x = x.cast(DType::BF16);
+            let f32 = |x: Tensor<2>| x.cast(DType::F32);
+            let mut expected = x.clone().cast(DType::F32);
+            expected = expected.matmul(f32(layer.weight.val()).unsqueeze());
+            if let Some(bias) = &layer.bias {
+                expected = expected + bias.val().cast(DType::F32).unsqueeze();
+            }
+            // As initialised, and as files have it: transposed.
+            for _ in 0..2 {
+                let out = linear(&layer, x.clone()).cast(DType::F32);
+                let error = (out - expected.clone()).abs();
+                let bound = expected.clone().abs() / 256.0 + 1e-5;
+                let excess = (error - bound).max().into_scalar::<f32>();
+                assert!(excess <= 0.0, "{rows} x {inputs} to {outputs}: {excess}");
+                let rows = Tensor::<2>::from_data(
+                    layer.weight.val().transpose().into_data(),
+                    (&device, DType::BF16),
+                );
+                layer.weight = Param::from_tensor(rows.transpose());
+            }
+        }
+    }
 }

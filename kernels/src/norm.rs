@@ -8,22 +8,45 @@ use burn::{
 
 use crate::silu;
 
-/// Layer norm over the last axis without an affine part: `(x − mean) / √(var + eps)`.
-pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
+/// Layer norm over the last axis, `n = (x − mean) / √(var + eps)`, and adaptive modulation,
+/// `n · (1 + scale) + shift` (adaLN, arXiv 2212.09748).
+///
+/// # Shapes
+/// - `x` and output: `[batch, tokens, channels]`
+/// - `shift`, `scale`: `[batch, 1, channels]`
+pub fn modulated_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, eps: f64) -> Tensor<3> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::modulated_norm(&x, &shift, &scale, eps) {
+        return out;
+    }
+    modulate(layer_norm(x, eps), shift, scale)
+}
+
+/// `(x − mean) / √(var + eps)` over the last axis.
+fn layer_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
-    let centred = x.clone() - x.mean_dim(D - 1);
-    let variance = centred.clone().square().mean_dim(D - 1);
+    let centred = x.clone() - x.mean_dim(2);
+    let variance = centred.clone().square().mean_dim(2);
     (centred / (variance + eps).sqrt()).cast(dtype)
 }
 
-/// Adaptive modulation `x · (1 + scale) + shift`.
+/// `x · (1 + scale) + shift`.
+fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
+    x * (scale + 1.0) + shift
+}
+
+/// A residual branch behind a gate: `x + y · gate`.
 ///
 /// # Shapes
-/// - `x`: `[batch, tokens, channels]`
-/// - `shift`, `scale`: `[batch, 1, channels]`
-pub fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
-    x * (scale + 1.0) + shift
+/// - `x`, `y` and output: `[batch, tokens, channels]`
+/// - `gate`: `[batch, 1, channels]`
+pub fn add_gated(x: Tensor<3>, y: Tensor<3>, gate: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::add_gated(&x, &y, &gate) {
+        return out;
+    }
+    x + y * gate
 }
 
 /// A parameter of `channels` ones or zeros, not allocated before it is used or loaded.
@@ -73,6 +96,15 @@ impl RmsNormConfig {
 impl RmsNorm {
     /// Normalises the last axis of `x`: `[.., channels]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "cpu")]
+        if let Some(out) = crate::cpu::rms_norm(&x, &self.weight.val(), self.eps) {
+            return out;
+        }
+        self.composed(x)
+    }
+
+    /// As tensor operations.
+    fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let mean_square = x.clone().square().mean_dim(D - 1);
@@ -199,6 +231,43 @@ mod tests {
         let x = layer_norm(random([2, 5, 64]), 1e-6);
         assert_near(x.clone().mean_dim(2), 0.0);
         assert_near(x.square().mean_dim(2), 1.0);
+    }
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn one_pass_gives_what_the_composed_forms_give() {
+        for dtype in [DType::F32, DType::BF16] {
+            for (batch, tokens, channels) in [(1, 1, 2), (2, 5, 64), (3, 7, 129), (1, 3, 3000)] {
+                let x = || random([batch, tokens, channels]).cast(dtype);
+                let vector = || random([batch, 1, channels]).cast(dtype);
+                let (a, b, shift, scale) = (x(), x(), vector(), vector());
+                let what = format!("{batch} x {tokens} x {channels} in {dtype:?}");
+
+                let ours = modulated_norm(a.clone(), shift.clone(), scale.clone(), 1e-6);
+                let composed = modulate(layer_norm(a.clone(), 1e-6), shift.clone(), scale);
+                assert_same(&what, ours, composed);
+
+                let ours = add_gated(a.clone(), b.clone(), shift.clone());
+                assert_same(&what, ours, a.clone() + b * shift);
+
+                let mut norm = RmsNormConfig::new(channels).init(&Device::flex());
+                norm.weight = norm.weight.map(|w| (w * 1.7 + 0.3).cast(dtype));
+                assert_same(&what, norm.forward(a.clone()), norm.composed(a));
+            }
+        }
+    }
+
+    /// A sum taken in another order may round to the neighbour.
+    #[cfg(feature = "cpu")]
+    fn assert_same(what: &str, ours: Tensor<3>, composed: Tensor<3>) {
+        let step = if ours.dtype() == DType::F32 {
+            1e-5
+        } else {
+            1.0 / 128.0
+        };
+        let [ours, composed] = [ours, composed].map(|x| x.cast(DType::F32));
+        let error = (ours - composed.clone()).abs() - (composed.abs() + 1.0) * step;
+        assert!(error.max().into_scalar::<f32>() <= 0.0, "{what}");
     }
 
     #[test]

@@ -156,7 +156,18 @@ fn inspect_of_nothing_fails() {
 #[test]
 fn bench_prints_json() {
     let desk = Desk::new();
-    for component in ["vae-encode", "vae-decode", "dit", "text"] {
+    let components = [
+        "vae-encode",
+        "vae-decode",
+        "dit",
+        "text",
+        "clip",
+        #[cfg(feature = "train")]
+        "train-dit",
+        #[cfg(feature = "train")]
+        "train-vae",
+    ];
+    for component in components {
         let outcome = desk.run(&format!(
             "bench {component} --device flex --dtype f32 --config tiny --size 32x48 --frames 5 \
              --double-blocks 1 --single-blocks 2 --text-tokens 16 --text-valid 9 --runs 2"

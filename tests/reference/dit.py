@@ -5,6 +5,7 @@ Usage: python tests/reference/dit.py [official]
 
 dit.safetensors: guidance, two texts of different lengths, both padded; also the first sample run in bfloat16.
 dit_image.safetensors: no guidance, one frame, one padded text, other sizes.
+dit_cache.safetensors: the first sample of dit.safetensors on a path of steps, with diffusers' first-block cache.
 dit_official.safetensors, only with "official" and not committed: one dual and one single block of the published width
 with all that comes before and after them, 1.7 GB of weights in bfloat16, which holds them exactly; run in float32.
 """
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from diffusers import HunyuanVideoTransformer3DModel
+from diffusers import FirstBlockCacheConfig, HunyuanVideoTransformer3DModel
 from safetensors.torch import save_file
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -81,9 +82,13 @@ def write(name, config, model, tensors):
     print(name, f"{sum(t.nbytes for t in tensors.values()) / 1e3:.0f} kB")
 
 
+def video_inputs():
+    return inputs(VIDEO, size=(3, 6, 10), text_tokens=9, text_lengths=[5, 8], timestep=[871.25, 993.5])
+
+
 def video():
     model, record = random_model(VIDEO, seed=0), {}
-    x = inputs(VIDEO, size=(3, 6, 10), text_tokens=9, text_lengths=[5, 8], timestep=[871.25, 993.5])
+    x = video_inputs()
     guidance = torch.tensor([6000.0, 3500.0])
     first = {key: value[:1] for key, value in x.items()}
     # The library's pipeline holds the guidance scale in the model's dtype, which makes 6000 of 6.0 in float32 and 6016
@@ -104,6 +109,29 @@ def image():
     write("dit_image.safetensors", IMAGE, model, x | record | dict(velocity=velocity))
 
 
+def cached(threshold=0.7):
+    """The model of `video`, so the fixture has no weights: what it is asked at each step, and what it answers."""
+    model, x = random_model(VIDEO, seed=0), video_inputs()
+    first = {key: value[:1] for key, value in x.items()}
+    model.enable_cache(FirstBlockCacheConfig(threshold=threshold))
+    whole = []
+    model.single_transformer_blocks[-1].norm.register_forward_hook(lambda *_: whole.append(step))
+    path, velocities = torch.randn(2, 8, *first["latents"].shape), []
+    times = torch.linspace(1000.0, 300.0, 8)
+    # A random model changes its mind at every step: the threshold is such that some steps are reused.
+    latents = first["latents"] + torch.linspace(0, 1, 8).square().view(8, 1, 1, 1, 1, 1) * path[0]
+    with model.cache_context("cond"):
+        for step in range(8):
+            velocities.append(run(model, first | dict(latents=latents[step], timestep=times[step : step + 1]),
+                                  torch.tensor([6000.0])))
+    assert 2 < len(whole) < 8, whole  # some of either kind
+    computed = torch.tensor([float(step in whole) for step in range(8)])
+    save_file(dict(latents=latents[:, 0].contiguous(), timesteps=times, velocities=torch.cat(velocities),
+                   computed=computed), FIXTURES / "dit_cache.safetensors",
+              metadata={"config": json.dumps(dict(threshold=threshold))})
+    print("dit_cache.safetensors", whole)
+
+
 def official():
     model = random_model(dict(num_layers=1, num_single_layers=1), seed=2)
     for p in model.parameters():
@@ -122,3 +150,4 @@ if __name__ == "__main__":
         else:
             video()
             image()
+            cached()

@@ -6,7 +6,7 @@ use burn::{
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, activation::gelu},
 };
-use burn_hunyuan_kernels::{attention_with_bias, gelu_sigmoid};
+use burn_hunyuan_kernels::{attention_with_bias, gelu_sigmoid, linear};
 
 use crate::mask::causal_bias;
 
@@ -120,8 +120,8 @@ impl ClipConfig {
     }
 
     fn init_layer(&self, device: &Device) -> ClipLayer {
-        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(device);
-        let projection = || linear(self.hidden, self.hidden);
+        let layer = |d_in, d_out| LinearConfig::new(d_in, d_out).init(device);
+        let projection = || layer(self.hidden, self.hidden);
         ClipLayer {
             layer_norm1: self.init_norm(device),
             self_attn: ClipAttention {
@@ -133,8 +133,8 @@ impl ClipConfig {
             },
             layer_norm2: self.init_norm(device),
             mlp: ClipMlp {
-                fc1: linear(self.hidden, self.intermediate),
-                fc2: linear(self.intermediate, self.hidden),
+                fc1: layer(self.hidden, self.intermediate),
+                fc2: layer(self.intermediate, self.hidden),
                 activation: self.activation,
             },
         }
@@ -210,22 +210,22 @@ impl ClipAttention {
             x.reshape([batch, tokens, self.heads, hidden / self.heads])
                 .swap_dims(1, 2)
         };
-        let q = split(self.q_proj.forward(x.clone())); // [batch, heads, tokens, d]
-        let k = split(self.k_proj.forward(x.clone()));
-        let v = split(self.v_proj.forward(x));
+        let q = split(linear(&self.q_proj, x.clone())); // [batch, heads, tokens, d]
+        let k = split(linear(&self.k_proj, x.clone()));
+        let v = split(linear(&self.v_proj, x));
         let out = attention_with_bias(q, k, v, bias.clone());
-        self.out_proj
-            .forward(out.swap_dims(1, 2).reshape([batch, tokens, hidden]))
+        let out = out.swap_dims(1, 2).reshape([batch, tokens, hidden]);
+        linear(&self.out_proj, out)
     }
 }
 
 impl ClipMlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.fc1.forward(x);
+        let x = linear(&self.fc1, x);
         let x = match self.activation {
             Activation::QuickGelu => gelu_sigmoid(x),
             Activation::Gelu => gelu(x),
         };
-        self.fc2.forward(x)
+        linear(&self.fc2, x)
     }
 }

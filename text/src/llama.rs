@@ -6,7 +6,7 @@ use burn::{
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
-use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, attention_with_bias, silu};
+use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, attention_with_bias, linear, silu};
 
 use crate::mask::causal_bias;
 
@@ -94,7 +94,7 @@ impl LlamaConfig {
 
     fn init_layer(&self, device: &Device) -> LlamaLayer {
         let head_dim = self.hidden / self.heads;
-        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(false).init(device);
+        let layer = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(false).init(device);
         let norm = || {
             RmsNormConfig::new(self.hidden)
                 .with_eps(self.norm_eps)
@@ -103,19 +103,19 @@ impl LlamaConfig {
         LlamaLayer {
             input_layernorm: norm(),
             self_attn: LlamaAttention {
-                q_proj: linear(self.hidden, self.heads * head_dim),
-                k_proj: linear(self.hidden, self.kv_heads * head_dim),
-                v_proj: linear(self.hidden, self.kv_heads * head_dim),
-                o_proj: linear(self.heads * head_dim, self.hidden),
+                q_proj: layer(self.hidden, self.heads * head_dim),
+                k_proj: layer(self.hidden, self.kv_heads * head_dim),
+                v_proj: layer(self.hidden, self.kv_heads * head_dim),
+                o_proj: layer(self.heads * head_dim, self.hidden),
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim,
             },
             post_attention_layernorm: norm(),
             mlp: LlamaMlp {
-                gate_proj: linear(self.hidden, self.intermediate),
-                up_proj: linear(self.hidden, self.intermediate),
-                down_proj: linear(self.intermediate, self.hidden),
+                gate_proj: layer(self.hidden, self.intermediate),
+                up_proj: layer(self.hidden, self.intermediate),
+                down_proj: layer(self.intermediate, self.hidden),
             },
         }
     }
@@ -167,9 +167,9 @@ impl LlamaAttention {
             x.reshape([batch, tokens, heads, self.head_dim])
                 .swap_dims(1, 2) // [batch, heads, tokens, d]
         };
-        let q = positions.rotate(split(self.q_proj.forward(x.clone()), self.heads));
-        let k = positions.rotate(split(self.k_proj.forward(x.clone()), self.kv_heads));
-        let v = split(self.v_proj.forward(x), self.kv_heads);
+        let q = positions.rotate(split(linear(&self.q_proj, x.clone()), self.heads));
+        let k = positions.rotate(split(linear(&self.k_proj, x.clone()), self.kv_heads));
+        let v = split(linear(&self.v_proj, x), self.kv_heads);
 
         // The query heads of a group stand one after another, so stacking their rows gives one
         // longer sequence for each key head, and the keys and values need no copies.
@@ -180,14 +180,14 @@ impl LlamaAttention {
             .reshape([batch, self.heads, tokens, self.head_dim])
             .swap_dims(1, 2)
             .reshape([batch, tokens, self.heads * self.head_dim]);
-        self.o_proj.forward(out)
+        linear(&self.o_proj, out)
     }
 }
 
 impl LlamaMlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        let gate = silu(linear(&self.gate_proj, x.clone()));
+        linear(&self.down_proj, gate * linear(&self.up_proj, x))
     }
 }
 

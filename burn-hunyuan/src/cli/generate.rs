@@ -52,6 +52,10 @@ pub(super) struct Generate {
     /// Shift of the noise schedule [default: the model's, else 7]
     #[arg(long)]
     flow_shift: Option<f64>,
+    /// Reuse the blocks' work of an earlier step where the first block changes by no more than this
+    /// part of it: faster and less exact; 0.1 is usual [default: off]
+    #[arg(long, value_name = "X")]
+    cache_threshold: Option<f64>,
     /// Seed of the initial noise [default: random, and printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -157,6 +161,7 @@ impl Generate {
                     width: size.width,
                     frames: self.frames.unwrap_or(if tiny { 17 } else { 129 }),
                     steps: self.steps.unwrap_or(if tiny { 20 } else { 50 }),
+                    cache_threshold: self.cache_threshold,
                     guidance: self.guidance,
                     cfg: self.cfg,
                     flow_shift: self.flow_shift,

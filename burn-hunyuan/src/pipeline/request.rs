@@ -32,6 +32,9 @@ pub struct Request {
     pub cfg: f64,
     /// Shift of the noise schedule; the model's own if `None`.
     pub flow_shift: Option<f64>,
+    /// Relative change of the first block's work up to which a step reuses the rest of the blocks'
+    /// (see [`FirstBlockCache`](burn_hunyuan_dit::FirstBlockCache)); `None` runs every step whole.
+    pub cache_threshold: Option<f64>,
     /// Seed of the initial noise.
     pub seed: u64,
     /// Used instead of noise if given: `[1, channels, (frames − 1) / 4 + 1, height / 8, width / 8]`.
@@ -51,6 +54,7 @@ impl Request {
             guidance: 6.0,
             cfg: 1.0,
             flow_shift: None,
+            cache_threshold: None,
             seed: 0,
             init_latents: None,
         }
@@ -135,6 +139,13 @@ impl Request {
                 "the {name} scale is {value}; it has to be a finite number"
             ));
         }
+        if let Some(threshold) = self.cache_threshold
+            && !(threshold.is_finite() && threshold >= 0.0)
+        {
+            return refuse(format!(
+                "the cache threshold is {threshold}; it has to be 0 or more, as 0.1"
+            ));
+        }
         match self.flow_shift {
             Some(shift) if !(shift.is_finite() && shift > 0.0) => {
                 refuse(format!("the flow shift is {shift}; it has to be above 0"))
@@ -167,6 +178,11 @@ mod tests {
             ..request()
         };
         assert!(message(shift).contains("above 0"));
+        let threshold = Request {
+            cache_threshold: Some(f64::NAN),
+            ..request()
+        };
+        assert!(message(threshold).contains("0 or more"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The VAE's two costly layers, written for the CPU, with their gradients.
+//! Operations written for the CPU: the VAE's two costly layers with their gradients, and what the
+//! transformers need for inference.
 //!
 //! On a GPU the backend's own convolution is as good as any. On burn's CPU backend a step of
 //! training spends nearly all its time in the gradients of small convolutions and in the dozens of
@@ -7,22 +8,63 @@
 //! scales and applies SiLU. Each falls back to `None` where it does not apply, and the caller
 //! composes the layer of tensor operations, to the same result.
 //!
+//! Between the transformers' matrix products stand passes over the tokens, which take several each
+//! when they are composed, and in bf16 slow ones: [`inference`] has each in one, and bf16 products.
+//!
 //! | file | what is in it |
 //! | --- | --- |
 //! | `conv` | the convolution and its gradients as sums of shifted planes |
 //! | `norm` | the normalisation and its gradient |
+//! | `inference` | the operations without a gradient |
+//! | `rows` | norms, rotary embedding, activations and gates in one pass |
+//! | `linear` | matrix products in bf16 |
+//! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
 //! | `autodiff` | both as operations of burn's automatic differentiation |
 
 mod autodiff;
 mod conv;
+mod inference;
+#[cfg(target_arch = "x86_64")]
+mod linear;
 mod norm;
+mod rows;
 mod simd;
+mod stored;
+
+pub(crate) use inference::{
+    activate, add_gated, is_plain, linear, modulated_norm, rms_norm, rotate_pairs,
+};
 
 use burn::{
     backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension, tensor::FloatTensor},
     tensor::{DType, Device, Tensor},
 };
+
+/// `x · sigmoid(a x + b x³)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Activation {
+    /// [`silu`](crate::silu)
+    Silu,
+    /// [`gelu_tanh`](crate::gelu_tanh)
+    GeluTanh,
+    /// [`gelu_sigmoid`](crate::gelu_sigmoid)
+    GeluSigmoid,
+}
+
+impl Activation {
+    /// `a` and `b`.
+    fn coefficients(self) -> (f32, f32) {
+        match self {
+            Self::Silu => (1.0, 0.0),
+            Self::GeluSigmoid => (1.702, 0.0),
+            Self::GeluTanh => {
+                let a = 2.0 * std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+                (a as f32, (a * 0.044715) as f32)
+            }
+        }
+    }
+}
 
 /// Settings of a [`group_norm`].
 #[derive(Clone, Copy, Debug)]

@@ -2,20 +2,23 @@
 
 /// Defines `name` as a choice between three compilations of the inline function `body`, which takes
 /// whether fused multiply-add is cheap as a const parameter: AVX-512, AVX2, and the target's
-/// baseline.
+/// baseline. Both may be generic over how the values are stored.
 macro_rules! for_each_cpu {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),* $(,)?) = $body:ident) => {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident $(<$stored:ident>)? ($($argument:ident: $kind:ty),* $(,)?) = $body:ident
+    ) => {
         $(#[$doc])*
-        fn $name($($argument: $kind),*) {
+        fn $name $(<$stored: $crate::cpu::stored::Stored>)? ($($argument: $kind),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,fma")]
-                fn avx512($($argument: $kind),*) {
-                    $body::<true>($($argument),*)
+                fn avx512 $(<$stored: $crate::cpu::stored::Stored>)? ($($argument: $kind),*) {
+                    $body::<true $(, $stored)?>($($argument),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $kind),*) {
-                    $body::<true>($($argument),*)
+                fn avx2 $(<$stored: $crate::cpu::stored::Stored>)? ($($argument: $kind),*) {
+                    $body::<true $(, $stored)?>($($argument),*)
                 }
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512vl")
@@ -30,7 +33,7 @@ macro_rules! for_each_cpu {
                     return unsafe { avx2($($argument),*) };
                 }
             }
-            $body::<{ cfg!(target_arch = "aarch64") }>($($argument),*)
+            $body::<{ cfg!(target_arch = "aarch64") } $(, $stored)?>($($argument),*)
         }
     };
 }

@@ -1,0 +1,246 @@
+"""The models of diffusers and transformers against `burn-hunyuan bench`: same sizes, weights, inputs and threads.
+
+    python benches/compare_pytorch.py [CASE ...] [--threads 2] [--cpus 0,1] [--rounds 3] [--output benches/results/NAME]
+
+Each case runs in processes of its own, PyTorch and burn-hunyuan in turn: one pass to warm up, then one that is timed.
+The table has medians over the rounds; a ratio above 1 means that burn-hunyuan is faster, or needs less memory. Seconds
+are the processor's, of all threads together: on a machine with other work the clock tells little (it is in the JSON).
+Memory is the process's peak. The difference is the largest of the outputs', relative to the largest output.
+
+Weights are random, from a seed; files of them go to --folder (up to 4 GB for a case, removed afterwards).
+Needs the packages of tests/reference/requirements.txt and `cargo build --release`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DIT_TOKENS = ["--text-tokens", "256", "--text-valid", "100"]
+TINY_VAE = ROOT / "burn-hunyuan/src/checkpoint/tiny/vae.json"
+
+# Name: component, number format, options of `burn-hunyuan bench`.
+CASES = {
+    "vae-decode": ("vae-decode", "f32", ["--size", "128x128", "--frames", "9"]),
+    "vae-encode": ("vae-encode", "f32", ["--size", "128x128", "--frames", "9"]),
+    "dit": ("dit", "f32", ["--size", "256x256", "--frames", "17", *DIT_TOKENS]),
+    "dit-bf16": ("dit", "bf16", ["--size", "256x256", "--frames", "17", *DIT_TOKENS]),
+    "llama": ("text", "f32", ["--text-tokens", "256", "--text-valid", "100"]),
+    "clip": ("clip", "f32", []),
+    "train-dit": ("train-dit", "f32", ["--size", "128x128", "--frames", "9", *DIT_TOKENS]),
+    "train-vae-tiny": ("train-vae", "f32", ["--size", "64x64", "--frames", "17"]),
+}
+WHAT = {
+    "vae-decode": "VAE decode, 9×128×128",
+    "vae-encode": "VAE encode, 9×128×128",
+    "dit": "DiT, 1 dual + 2 single blocks, 1280 + 256 tokens (100 valid)",
+    "dit-bf16": "the same in bf16",
+    "llama": "LLaMA, 2 layers, 256 tokens (100 valid)",
+    "clip": "CLIP-L, 77 tokens",
+    "train-dit": "DiT gradients, 1 dual + 1 single block, 192 + 256 tokens (100 valid), blocks computed again",
+    "train-vae-tiny": "VAE gradients, the built-in small model, 17×64×64",
+}
+
+
+def dit(torch, single, size):
+    """The transformer and its inputs; text beyond the first 100 tokens is padding."""
+    from diffusers import HunyuanVideoTransformer3DModel
+
+    model = HunyuanVideoTransformer3DModel(num_layers=1, num_single_layers=single)
+    inputs = dict(latents=torch.randn(1, 16, *size), text=torch.randn(1, 256, 4096), pooled=torch.randn(1, 768))
+
+    def forward(latents, text, pooled, **_):
+        mask = (torch.arange(256) < 100)[None].to(text.dtype)
+        return model(latents, torch.tensor([500.0]), text, mask, pooled, torch.tensor([6000.0]).to(text.dtype),
+                     return_dict=False)[0]
+    return model, inputs, forward
+
+
+def vae(**config):
+    from diffusers import AutoencoderKLHunyuanVideo
+
+    return AutoencoderKLHunyuanVideo(**config)
+
+
+def make(case):
+    """A model, its inputs by name, and a function from inputs to the output."""
+    import torch
+
+    torch.manual_seed(0)
+    if case in ("dit", "dit-bf16"):
+        return dit(torch, single=2, size=(5, 32, 32))
+    if case == "train-dit":
+        model, inputs, forward = dit(torch, single=1, size=(3, 16, 16))
+        model.enable_gradient_checkpointing()
+        inputs["velocity"] = torch.randn_like(inputs["latents"])
+        return model, inputs, lambda **x: torch.nn.functional.mse_loss(forward(**x), x["velocity"])
+    if case == "train-vae-tiny":
+        config = json.loads(TINY_VAE.read_text())
+        model = vae(**{key: value for key, value in config.items() if not key.startswith("_")})
+        return model, dict(video=torch.randn(1, 3, 17, 64, 64)), lambda video: (
+            model.decoder(model.post_quant_conv(model.quant_conv(model.encoder(video)).chunk(2, 1)[0])) - video
+        ).abs().mean()
+    if case == "vae-encode":
+        model = vae()
+        return model, dict(video=torch.randn(1, 3, 9, 128, 128)), lambda video: (
+            model.quant_conv(model.encoder(video)).chunk(2, 1)[0])
+    if case == "vae-decode":
+        model = vae()
+        return model, dict(latents=torch.randn(1, 16, 3, 16, 16)), lambda latents: (
+            model.decoder(model.post_quant_conv(latents)))
+    if case == "llama":
+        from transformers import LlamaConfig, LlamaModel
+
+        model = LlamaModel(LlamaConfig(
+            vocab_size=128320, hidden_size=4096, intermediate_size=14336, num_hidden_layers=2, num_attention_heads=32,
+            num_key_value_heads=8, rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500000.0}))
+        # The pipeline takes a state before the last layers, without the final norm.
+        model.norm = torch.nn.Identity()
+        mask = (torch.arange(256) < 100)[None].long()
+        return model, dict(tokens=torch.randint(0, 128000, (1, 256)).float()), lambda tokens: (
+            model(tokens.long(), attention_mask=mask, use_cache=False).last_hidden_state)
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    model = CLIPTextModel(CLIPTextConfig(
+        vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        eos_token_id=2))
+    return model, dict(tokens=torch.randint(0, 49000, (1, 77)).float()), lambda tokens: model(tokens.long()).pooler_output
+
+
+def child(case, folder, prepare):
+    """Runs PyTorch's side, or writes its weights and inputs for the other."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    component, dtype, _ = CASES[case]
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    torch.set_default_dtype(dtype)
+    model, inputs, forward = make(case)
+    if prepare:
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        if case == "llama":
+            # burn-hunyuan leaves out a file's last two layers, which the pipeline does not use; here they are stubs.
+            stubs = ["self_attn.q_proj", "mlp.gate_proj"]
+            weights |= {f"layers.{i}.{stub}.weight": torch.zeros(1, 1) for i in (2, 3) for stub in stubs}
+        save_file(weights, folder / "model.safetensors")
+        save_file({name: tensor.float() for name, tensor in inputs.items()}, folder / "inputs.safetensors")
+        if case == "train-vae-tiny":
+            shutil.copy(TINY_VAE, folder / "config.json")
+        return
+
+    trains = component.startswith("train")
+    model.train(trains).requires_grad_(trains)
+
+    def run():
+        if not trains:
+            return forward(**inputs)
+        model.zero_grad(set_to_none=True)
+        loss = forward(**inputs)
+        loss.backward()
+        squares = [p.grad.double().square().sum() for p in model.parameters() if p.grad is not None]
+        return torch.stack([loss.detach(), torch.stack(squares).sum().sqrt().float()])
+
+    with torch.set_grad_enabled(trains):
+        run()
+        clock, processor = time.perf_counter(), time.process_time()
+        output = run()
+    seconds = dict(clock=time.perf_counter() - clock, processor=time.process_time() - processor)
+    save_file({"output": output.detach().float().flatten().contiguous()}, folder / "pytorch.safetensors")
+    print(json.dumps(dict(seconds, memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)))
+
+
+def pytorch(case, folder, *more):
+    command = [sys.executable, __file__, "--child", case, "--folder", folder, *more]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return output and json.loads(output.splitlines()[-1])
+
+
+def ours(case, folder, binary):
+    component, dtype, options = CASES[case]
+    command = [binary, "bench", component, "--device", "flex", "--dtype", dtype, "--runs", "1", *options,
+               "--weights", folder / "model.safetensors", "--inputs", folder / "inputs.safetensors",
+               "--output", folder / "ours.safetensors"]
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return dict(clock=report["seconds"]["median"], processor=report["processor_seconds"]["median"],
+                memory=report["peak_memory"])
+
+
+def difference(folder):
+    """The largest difference of the outputs, relative to the largest value."""
+    from safetensors.numpy import load_file
+
+    ours, theirs = (load_file(folder / f"{name}.safetensors")["output"] for name in ("ours", "pytorch"))
+    return float(abs(ours - theirs).max() / abs(theirs).max())
+
+
+def compare(case, options):
+    folder = Path(tempfile.mkdtemp(dir=options.folder))
+    try:
+        pytorch(case, folder, "--prepare")
+        sides = dict(pytorch=[], ours=[])
+        for _ in range(options.rounds):
+            sides["pytorch"].append(pytorch(case, folder))
+            sides["ours"].append(ours(case, folder, options.binary))
+        return dict(case=case, what=WHAT[case], difference=difference(folder), rounds=sides, **{
+            side: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for side, runs in sides.items()})
+    finally:
+        shutil.rmtree(folder)
+
+
+def row(result):
+    theirs, ours = result["pytorch"], result["ours"]
+    ratio = {key: theirs[key] / ours[key] for key in ours}
+    return (f"| {result['what']} | {theirs['processor']:.2f} s | {ours['processor']:.2f} s | "
+            f"**{ratio['processor']:.2f}** | {theirs['memory'] / 1e9:.2f} GB | {ours['memory'] / 1e9:.2f} GB | "
+            f"{ratio['memory']:.2f} | {result['difference']:.0e} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--cpus", help="run on these processors only, as 0,1")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/burn-hunyuan")
+    parser.add_argument("--folder", type=Path, help="where weights are written [default: the system's for such files]")
+    parser.add_argument("--output", type=Path, help="write NAME.json and NAME.md")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return child(options.child, options.folder, options.prepare)
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.cpus:
+        os.sched_setaffinity(0, map(int, options.cpus.split(",")))
+    os.environ |= dict(OMP_NUM_THREADS=str(options.threads), RAYON_NUM_THREADS=str(options.threads))
+
+    import torch
+
+    title = (f"{time.strftime('%Y-%m-%d')}, {options.threads} thread(s), {platform.machine()}, PyTorch {torch.__version__}, "
+             f"{options.rounds} rounds, load {os.getloadavg()[0]:.0f}")
+    lines = [title, "", "| | PyTorch | ours | ratio | PyTorch | ours | ratio | difference |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    print("\n".join(lines), flush=True)
+    results = []
+    for case in options.cases or CASES:
+        results.append(compare(case, options))
+        lines.append(row(results[-1]))
+        print(lines[-1], flush=True)
+        if options.output:
+            options.output.with_suffix(".md").write_text("\n".join(lines) + "\n")
+            options.output.with_suffix(".json").write_text(json.dumps(dict(title=title, results=results), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+//! Steps that reuse what the blocks did at an earlier one.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::{Condition, Dit};
+
+/// First-block cache: at neighbouring sampling steps the blocks change the tokens by nearly the
+/// same, and how nearly shows in the first block, which costs little.
+///
+/// A step runs the first block. If that changes the image tokens as it did at the last step that
+/// was run whole, but for a relative mean difference of at most a threshold, the rest of the blocks
+/// is not run: what they added then is added again. Zero reuses nothing but the exact repetition.
+///
+/// ParaAttention's "first block cache"; diffusers `FirstBlockCacheConfig`. One cache serves one
+/// sequence of steps under one condition.
+#[derive(Clone, Debug)]
+pub struct FirstBlockCache {
+    threshold: f64,
+    kept: Option<Kept>,
+    reused: usize,
+}
+
+/// Of the last step that was run whole.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// What the first block added to the image tokens, `[batch, tokens, width]`.
+    first: Tensor<3>,
+    /// What the other blocks added.
+    rest: Tensor<3>,
+}
+
+impl FirstBlockCache {
+    /// An empty cache. Usual thresholds are 0.05 to 0.2.
+    pub fn new(threshold: f64) -> Self {
+        Self {
+            threshold,
+            kept: None,
+            reused: 0,
+        }
+    }
+
+    /// The number of steps that were not run whole.
+    pub fn reused(&self) -> usize {
+        self.reused
+    }
+
+    /// What the other blocks will add where the first adds `first`, if that is known.
+    fn recall(&mut self, first: &Tensor<3>) -> Option<Tensor<3>> {
+        let kept = self.kept.as_ref()?;
+        let mean = |x: Tensor<3>| x.abs().cast(DType::F32).mean().into_scalar::<f32>();
+        let change = mean(first.clone() - kept.first.clone()) / mean(kept.first.clone());
+        // A change that is no number is none that is small.
+        (f64::from(change) <= self.threshold).then(|| {
+            self.reused += 1;
+            kept.rest.clone()
+        })
+    }
+}
+
+impl Dit {
+    /// As [`forward`](Self::forward), with the work of an earlier step where `cache` allows.
+    pub fn forward_with_cache(
+        &self,
+        latents: Tensor<5>,
+        timestep: Tensor<1>,
+        condition: &Condition,
+        cache: &mut FirstBlockCache,
+    ) -> Tensor<5> {
+        let Some((first, others)) = self.dual_blocks.split_first() else {
+            return self.forward(latents, timestep, condition);
+        };
+        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
+        let (rope, lengths) = (&sequence.rope, &sequence.lengths);
+        let (after_first, text) = first.forward(image.clone(), text, &vec, rope, lengths);
+        let change = after_first.clone() - image;
+        let rest = cache.recall(&change).unwrap_or_else(|| {
+            let image_tokens = after_first.dims()[1];
+            let tokens = self.blocks(others, after_first.clone(), text, &vec, &sequence);
+            let rest = tokens.narrow(1, 0, image_tokens) - after_first.clone();
+            cache.kept = Some(Kept {
+                first: change,
+                rest: rest.clone(),
+            });
+            rest
+        });
+        self.velocity(after_first + rest, &vec, &sequence)
+    }
+}

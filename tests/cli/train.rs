@@ -131,6 +131,160 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     .succeeds();
     desk.generate("--transformer student/transformer --prompt 'a red circle' --output a.gif")
         .succeeds();
+
+    let lora = "train lora --config dit.toml --set run.steps=2 --set lora.rank=2 --device flex";
+    desk.run(lora).fails(1, &["model.weights"]);
+    desk.run(&format!(
+        "{lora} --set model.weights=run/transformer --output style"
+    ))
+    .succeeds();
+    let shapes = desk.shapes("style/lora.safetensors");
+    // Queries, keys and values have matrices of their own; the file's one layer has all three.
+    let down = "lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight";
+    assert!(shapes.contains(&(down.into(), vec![6, 128])), "{shapes:?}");
+    desk.generate(
+        "--transformer run/transformer --lora style/lora.safetensors --prompt 'a star' \
+         --output b.gif",
+    )
+    .succeeds();
+}
+
+/// The latents of a folder of shards: frames, height and width of each clip.
+fn latents(desk: &Desk, shards: &str) -> Vec<Vec<usize>> {
+    desk.shapes(&format!("{shards}/shard-00000.safetensors"))
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("latents"))
+        .map(|(_, shape)| shape[1..].to_vec())
+        .collect()
+}
+
+/// What `curate` lists, files and parts of files, at their own rate of 8 frames a second and at half
+/// of it.
+#[test]
+fn a_manifest_is_cached_at_any_rate() {
+    let desk = Desk::new();
+    desk.run("synth --output data --clips 2 --size 32x64 --frames 13")
+        .succeeds();
+    let lines = concat!(
+        r#"{"path": "000000.mp4", "kind": "video", "caption": "a circle", "weight": 1.0}"#,
+        "\n",
+        r#"{"path": "data/000001.mp4", "caption": "a star", "#,
+        r#""range": {"start": 0.25, "end": 0.875, "crop": [16, 0, 32, 32]}}"#,
+        "\n",
+        r#"{"path": "data/000001.mp4", "caption": "a star", "#,
+        r#""range": {"start": 0, "end": 1, "crop": [48, 0, 32, 32]}}"#,
+        "\n",
+        r#"{"path": "000001.mp4", "caption": ""}"#,
+        "\n",
+    );
+    fs::write(desk.path("data/manifest.jsonl"), lines).unwrap();
+    let cache = "cache --dataset data --size 32x32 --frames 1,5,9,13 --device flex -q --output";
+    desk.run(&format!("{cache} own")).succeeds();
+    assert_eq!(latents(&desk, "own"), [[4, 4, 6], [2, 4, 4]]);
+    desk.run(&format!("{cache} half --fps 4")).succeeds();
+    assert_eq!(latents(&desk, "half"), [[2, 4, 6], [1, 4, 4]]);
+    let skipped = fs::read_to_string(desk.path("own/skipped.txt")).unwrap();
+    let skipped: Vec<&str> = skipped.lines().collect();
+    assert!(
+        skipped.len() == 2 && skipped[0].contains("crop") && skipped[1].contains("empty"),
+        "{skipped:?}"
+    );
+}
+
+/// Killed in the middle and resumed, to the same files.
+#[cfg(unix)]
+#[test]
+fn a_killed_cache_goes_on_to_the_same_files() {
+    let desk = Desk::new();
+    let cache = "cache --synth 70 --size 16x16 --frames 1 --device flex -q --output";
+    desk.run(&format!("{cache} whole")).succeeds();
+    let mut child = desk.command(&format!("{cache} killed")).spawn().unwrap();
+    while !desk.path("killed/shard-00000.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(
+        desk.path("dit.toml"),
+        CONFIG.replace("\"shards\"", "\"killed\""),
+    )
+    .unwrap();
+    desk.run("train dit --config dit.toml --device flex")
+        .fails(1, &["--resume"]);
+    desk.run(&format!("{cache} killed")).fails(1, &["--resume"]);
+    desk.run(&format!("{cache} killed --resume --seed 2"))
+        .fails(1, &["seed was 0, now it is 2"]);
+    desk.run(&format!("{cache} killed --resume")).succeeds();
+    let files = names(&desk.path("whole"));
+    assert_eq!(files.len(), 5, "{files:?}");
+    assert_eq!(names(&desk.path("killed")), files);
+    for name in files {
+        let read = |run: &str| fs::read(desk.path(run).join(&name)).unwrap();
+        assert!(read("whole") == read("killed"), "{name}");
+    }
+}
+
+const VAE: &str = r#"
+[model]
+latent_channels = 2
+block_out_channels = [4, 4, 4, 4]
+layers_per_block = 1
+norm_num_groups = 1
+[data]
+dataset = "data"
+held_out_share = 0.3
+held_out = 1
+[loss]
+lpips = 0.0
+adversarial = 0.0
+[run]
+steps = 4
+evaluate_every = 4
+log_every = 1
+[[stages]]
+steps = 4
+size = [32, 32]
+frames = 5
+batch = 2
+image_share = 0.0
+frame_interval = [1, 8]
+"#;
+
+/// Whole clips of a folder, of another size than the stage's; one is damaged and one too short.
+#[test]
+fn a_vae_trains_on_a_folder_of_clips() {
+    let desk = Desk::new();
+    // By their names, 000005 and 000006 are held out.
+    desk.run("synth --output data --clips 7 --size 32x48 --frames 9")
+        .succeeds();
+    fs::write(desk.path("data/damaged.mp4"), "no video").unwrap();
+    desk.run("synth --output short --clips 1 --size 32x48 --frames 3")
+        .succeeds();
+    fs::rename(desk.path("short/000000.mp4"), desk.path("data/short.mp4")).unwrap();
+    fs::write(desk.path("vae.toml"), VAE).unwrap();
+    let train = "train vae --config vae.toml --device flex --output";
+    desk.run(&format!("{train} run --set run.steps=12"))
+        .succeeds();
+    assert_eq!(losses(&desk, "run").len(), 12 + 3);
+    let skipped = fs::read_to_string(desk.path("run/skipped.txt")).unwrap();
+    let skipped: Vec<&str> = skipped.lines().collect();
+    assert!(
+        skipped.len() == 2 && skipped[0].contains("damaged.mp4") && skipped[1].contains("3 frames"),
+        "{skipped:?}"
+    );
+    desk.run("reconstruct data/000000.mp4 --vae run/vae --device flex --output out.mp4")
+        .succeeds();
+
+    for name in ["000000", "000001", "000002", "000003"] {
+        fs::write(desk.path(&format!("data/{name}.mp4")), "damaged").unwrap();
+    }
+    let bad = desk.run(&format!("{train} bad"));
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    let told = "clips could not be used for clips of 5 frames; see bad/skipped.txt";
+    assert!(bad.stderr.contains(told), "{bad:?}");
+    desk.run(&format!("{train} none --set data.held_out_share=0"))
+        .fails(1, &["data.held_out_share"]);
 }
 
 #[test]

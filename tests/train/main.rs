@@ -11,5 +11,6 @@ mod lora;
 mod lpips;
 mod optimizer;
 mod run;
+mod shards;
 mod toy;
 mod vae;

@@ -110,6 +110,30 @@ mod tests {
         assert!(message("", &["run"]).contains("KEY=VALUE"));
     }
 
+    /// A letter too many in any key of any section.
+    #[test]
+    fn every_key_is_suggested() {
+        fn check<C: Serialize + DeserializeOwned>(config: &C) {
+            let table: Table = toml::from_str(&resolved(config).unwrap()).unwrap();
+            for (section, value) in &table {
+                let (header, keys) = match value {
+                    Value::Table(keys) => (format!("[{section}]"), keys),
+                    Value::Array(list) => (format!("[[{section}]]"), list[0].as_table().unwrap()),
+                    _ => (String::new(), &table),
+                };
+                for key in keys.keys() {
+                    let text = format!("{header}\n{key}z = 1");
+                    let message = parse::<C>(&text, &[]).err().unwrap();
+                    let suggestion = format!("did you mean `{key}`?");
+                    assert!(message.contains(&suggestion), "{text}: {message}");
+                }
+            }
+        }
+        check(&crate::dit::Recipe::default());
+        let stages = "[[stages]]\nsteps = 1\nsize = [8, 8]\nframes = 1\nbatch = 1";
+        check(&parse::<crate::vae::VaeTraining>(stages, &[]).unwrap());
+    }
+
     #[test]
     fn overrides_win_and_the_resolved_form_reads_back() {
         let overrides = [

@@ -8,6 +8,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Shape, TensorData};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -106,28 +107,74 @@ fn stored(path: &Path, entry: &Value, start: u64, size: u64) -> Option<StoredTen
     })
 }
 
+/// The texts of a file's metadata.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let (header, _) = read_header(path).map_err(Error::io("read", path))?;
+    let header: Value =
+        serde_json::from_slice(&header).map_err(|e| Error::file(path, format!("damaged: {e}")))?;
+    match header.get("__metadata__") {
+        None => Ok(BTreeMap::new()),
+        Some(texts) => BTreeMap::deserialize(texts)
+            .map_err(|e| Error::file(path, format!("damaged: `__metadata__`: {e}"))),
+    }
+}
+
 /// Writes parameters as f32. When this returns the file is on the disk.
 ///
 /// # Errors
 /// A file that cannot be written.
-pub(crate) fn write(path: &Path, parameters: &Parameters) -> Result<()> {
-    let (mut header, mut end) = (Map::new(), 0);
-    for (name, parameter) in parameters {
-        let shape = parameter.file_shape();
-        let bytes = 4 * shape.iter().product::<usize>();
-        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [end, end + bytes]});
-        header.insert(name.clone(), entry);
+pub(crate) fn write_parameters(path: &Path, parameters: &Parameters) -> Result<()> {
+    let shapes = parameters.iter();
+    let shapes = shapes.map(|(name, parameter)| (name, DType::F32, parameter.file_shape()));
+    write(path, &BTreeMap::new(), shapes, |name| {
+        parameters[name].to_file()
+    })
+}
+
+/// Writes tensors and texts, the same ones always as the same bytes. `read` returns one tensor's
+/// values. When this returns the file is on the disk.
+///
+/// # Errors
+/// A file that cannot be written, numbers that are no floats.
+pub(crate) fn write<'a>(
+    path: &Path,
+    texts: &BTreeMap<String, String>,
+    tensors: impl Iterator<Item = (&'a String, DType, Vec<usize>)>,
+    read: impl Fn(&str) -> TensorData,
+) -> Result<()> {
+    let (mut header, mut end) = (BTreeMap::new(), 0);
+    if !texts.is_empty() {
+        header.insert("__metadata__", json!(texts));
+    }
+    let mut names = Vec::new();
+    for (name, dtype, shape) in tensors {
+        let (dtype, width) = match dtype {
+            DType::F32 => ("F32", 4),
+            DType::F16 => ("F16", 2),
+            DType::BF16 => ("BF16", 2),
+            other => {
+                let reason = format!("`{name}` is {other:?}, not a float");
+                return Err(Error::file(path, reason));
+            }
+        };
+        let bytes = width * shape.iter().product::<usize>();
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes]});
+        header.insert(name.as_str(), entry);
+        names.push(name);
         end += bytes;
     }
-    let mut header = Value::from(header).to_string();
+    let mut header = json!(header).to_string();
     // Spaces keep the values aligned.
     header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
     let write = || {
         let mut file = BufWriter::new(File::create(path)?);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        for parameter in parameters.values() {
-            file.write_all(parameter.to_file().bytes())?;
+        for name in names {
+            file.write_all(read(name).bytes())?;
         }
         file.into_inner()?.sync_all()
     };

@@ -1,42 +1,46 @@
 //! `burn-hunyuan cache`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_hunyuan_train::{
-    data::{Caption, ClipSizes, Entry, list},
+    data::{Caption, ClipSizes, Entry, checksum, list},
     dit::{CachedCaption, ShardWriter},
     synth::{captions, render, structured_caption, training_scene},
 };
 use clap::Args;
-use image::{RgbImage, imageops};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
+use serde_json::{Value, json};
 
 use super::{
+    clips::{self, cropped},
     options::{ModelOptions, RunOptions, Size},
     print,
 };
 use crate::{
     error::{Error, Result},
     pipeline::{Pipeline, video_tensor},
-    video,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Cache {
-    /// A folder of clips with captions beside them, or a list of lines {"file": …, "caption": …}
+    /// A folder of clips with captions beside them, a list of lines {"file": …, "caption": …}, or
+    /// what `curate` wrote
     #[arg(long, value_name = "DIR|FILE", required_unless_present = "synth")]
     dataset: Option<PathBuf>,
     /// Draw so many procedural clips instead, of each of the --frames in turn
     #[arg(long, value_name = "CLIPS", conflicts_with = "dataset")]
-    synth: Option<u64>,
+    synth: Option<usize>,
     /// Decides the procedural clips, and how structured captions are told
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The folder for the shards
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
+    /// Go on with the shards that the folder holds
+    #[arg(long)]
+    resume: bool,
     /// Height and width of the clips; the aspect ratio follows each clip's own
     #[arg(long, value_name = "HxW", default_value = "544x960")]
     size: Size,
@@ -51,6 +55,10 @@ pub(super) struct Cache {
         default_value = "1,129"
     )]
     frames: Vec<usize>,
+    /// Bring videos to this many frames a second, each the nearest in time; the model's rate is 24
+    /// [default: every video's own]
+    #[arg(long, value_name = "RATE")]
+    fps: Option<f64>,
     /// In how many ways a structured caption is told
     #[arg(long, value_name = "N", default_value_t = 4)]
     variants: usize,
@@ -66,24 +74,49 @@ pub(super) struct Cache {
 impl Cache {
     pub fn run(self) -> Result<()> {
         self.check()?;
+        let dataset = self.dataset.as_deref().map(list).transpose()?;
+        let count = match &dataset {
+            Some(entries) => entries.len(),
+            None => self.synth.unwrap_or(0),
+        };
         let size = [self.size.height, self.size.width];
         let sizes = ClipSizes::new(size, &self.frames, !self.one_size);
         // Every clip needs all three encoders.
         let mut pipeline = self.run.pipeline(&self.model, &[])?.with_keep_loaded(true);
         let empty = encode_caption(&mut pipeline, String::new())?;
-        let mut writer = ShardWriter::create(&self.output, &empty)?;
-        let clips = match &self.dataset {
-            Some(path) => self.cache_dataset(path, &sizes, &mut pipeline, writer)?,
-            None => {
-                let count = self.synth.unwrap_or_default();
-                for index in 0..count {
-                    let (video, texts) = self.draw(index, &pipeline);
-                    add(&mut pipeline, &mut writer, video, texts)?;
-                    self.report(index + 1, count);
-                }
-                writer.finish()?
-            }
+        let start = match self.resume {
+            true => ShardWriter::resume,
+            false => ShardWriter::create,
         };
+        let settings = self.settings(count, dataset.as_deref());
+        let mut writer = start(&self.output, &settings, &empty)?;
+        for index in writer.done()..count {
+            match &dataset {
+                None => {
+                    let (video, texts) = self.draw(index, &pipeline);
+                    add(&mut pipeline, &mut writer, video, texts, 1.0)?;
+                }
+                Some(entries) => {
+                    let entry = &entries[index];
+                    match self.read(entry, index as u64, &sizes, &pipeline) {
+                        Ok((video, texts)) => {
+                            add(&mut pipeline, &mut writer, video, texts, entry.weight)?;
+                        }
+                        Err(why) => {
+                            tracing::warn!("skipped {}: {why}", entry.path.display());
+                            writer.skip(&entry.path, &why);
+                        }
+                    }
+                }
+            }
+            self.report(index + 1, count);
+        }
+        let (clips, skipped) = writer.finish()?;
+        if skipped > clips {
+            let all = skipped + clips;
+            let message = format!("{skipped} of {all} clips could not be used; see skipped.txt");
+            return Err(Error::Unusable(message));
+        }
         print(format_args!(
             "{clips} clips cached in {}",
             self.output.display()
@@ -98,65 +131,53 @@ impl Cache {
             "--frames have to be of the form 4k+1, as 1, 33, 129"
         } else if self.variants == 0 || !(0.0..=1.0).contains(&self.field_dropout) {
             "--variants has to be above 0 and --field-dropout from 0 to 1"
+        } else if self.fps.is_some_and(|fps| !(fps > 0.0 && fps.is_finite())) {
+            "--fps has to be above 0"
         } else {
             return Ok(());
         };
         Err(Error::Request(message.into()))
     }
 
-    /// Caches a folder or list. A clip that cannot be used is named and passed over; it is a
-    /// failure when they are more than half.
-    fn cache_dataset(
-        &self,
-        path: &Path,
-        sizes: &ClipSizes,
-        pipeline: &mut Pipeline,
-        mut writer: ShardWriter,
-    ) -> Result<usize> {
-        let dataset = list(path)?;
-        let count = dataset.entries.len();
-        let mut skipped = dataset.skipped;
-        for (index, entry) in dataset.entries.into_iter().enumerate() {
-            match self.read(&entry, sizes, pipeline) {
-                Ok(video) => {
-                    let texts = self.tell(&entry.caption, index as u64);
-                    add(pipeline, &mut writer, video, texts)?;
-                }
-                Err(why) => skipped.push((entry.path, why)),
-            }
-            self.report(index as u64 + 1, count as u64);
-        }
-        for (path, why) in &skipped {
-            tracing::warn!("skipped {}: {why}", path.display());
-        }
-        let clips = writer.finish()?;
-        if skipped.len() > clips {
-            return Err(Error::Unusable(format!(
-                "{} of {} clips could not be used",
-                skipped.len(),
-                skipped.len() + clips
-            )));
-        }
-        Ok(clips)
+    /// All that the shards follow from. A resumed cache has to have the same.
+    fn settings(&self, clips: usize, dataset: Option<&[Entry]>) -> Value {
+        json!({
+            "dataset": self.dataset.as_ref().map(|path| path.display().to_string()),
+            "clips": clips,
+            "checksum": dataset.map(|entries| format!("{:08x}", checksum(entries))),
+            "seed": self.seed,
+            "size": [self.size.height, self.size.width],
+            "one_size": self.one_size,
+            "frames": self.frames,
+            "fps": self.fps,
+            "variants": self.variants,
+            "field_dropout": self.field_dropout,
+            "model": self.model.paths(),
+            "dtype": self.run.dtype.map(|dtype| format!("{dtype:?}")),
+        })
     }
 
-    /// A clip as the VAE takes it, or why there is none.
+    /// A clip as the VAE takes it, brought to one of the sizes, and its captions; or why it cannot
+    /// be used.
     fn read(
         &self,
         entry: &Entry,
+        index: u64,
         sizes: &ClipSizes,
         pipeline: &Pipeline,
-    ) -> std::result::Result<Tensor<5>, String> {
-        let reader = video::open(&entry.path).map_err(|e| e.to_string())?;
-        let size = sizes.size_for(reader.height as usize, reader.width as usize);
-        let frames: std::result::Result<Vec<RgbImage>, _> = reader.take(sizes.longest()).collect();
-        let mut frames = frames.map_err(|e| e.to_string())?;
+    ) -> std::result::Result<(Tensor<5>, Vec<String>), String> {
+        let caption = entry.caption.as_ref().map_err(String::clone)?;
+        let clip = clips::open(entry, self.fps)?;
+        let size = sizes.size_for(clip.height, clip.width);
+        let frames = clip.frames.take(sizes.longest());
+        let mut frames = frames.collect::<std::result::Result<Vec<_>, _>>()?;
         let Some(kept) = sizes.frames_for(frames.len()) else {
             return Err(format!("it has only {} frames", frames.len()));
         };
         frames.truncate(kept);
         let frames = frames.into_iter().map(|frame| Ok(cropped(frame, size)));
-        video_tensor::<video::Error>(frames, pipeline.device()).map_err(|e| e.to_string())
+        let video = video_tensor::<String>(frames, pipeline.device())?;
+        Ok((video, self.tell(caption, index)))
     }
 
     /// The texts of a caption: its own, and its fields told in several ways.
@@ -172,21 +193,21 @@ impl Cache {
     }
 
     /// A procedural clip and its captions.
-    fn draw(&self, index: u64, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
-        let scene = training_scene(self.seed, index);
-        let frames = self.frames[index as usize % self.frames.len()];
+    fn draw(&self, index: usize, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
+        let scene = training_scene(self.seed, index as u64);
+        let frames = self.frames[index % self.frames.len()];
         let Size { height, width } = self.size;
         let values = render(&scene, frames, height, width);
         let data = TensorData::new(values, [1, frames, height, width, 3]);
         let video = Tensor::<5>::from_data(data, (pipeline.device(), DType::F32));
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
-        rng.set_stream(index);
+        rng.set_stream(index as u64);
         let mut texts = captions(&scene, &mut rng);
         texts.push(structured_caption(&scene).tell(self.field_dropout, &mut rng));
         (video.permute([0, 4, 1, 2, 3]), texts)
     }
 
-    fn report(&self, done: u64, of: u64) {
+    fn report(&self, done: usize, of: usize) {
         if !self.run.quiet && done.is_multiple_of(100) {
             eprintln!("{done} of {of} clips");
         }
@@ -199,12 +220,13 @@ fn add(
     writer: &mut ShardWriter,
     video: Tensor<5>,
     texts: Vec<String>,
+    weight: f64,
 ) -> Result<()> {
     let latents = pipeline.encode(video)?.mode() * pipeline.scaling_factor()?;
     let latents = latents.squeeze_dim::<4>(0).cast(DType::F32).into_data();
     let captions = texts.into_iter().map(|text| encode_caption(pipeline, text));
     let captions = captions.collect::<Result<Vec<_>>>()?;
-    Ok(writer.add(latents, &captions)?)
+    Ok(writer.add(latents, &captions, weight)?)
 }
 
 fn encode_caption(pipeline: &mut Pipeline, text: String) -> Result<CachedCaption> {
@@ -215,18 +237,4 @@ fn encode_caption(pipeline: &mut Pipeline, text: String) -> Result<CachedCaption
         states: states.narrow(0, 0, condition.length).into_data(),
         pooled: condition.pooled.squeeze_dim::<1>(0).into_data(),
     })
-}
-
-/// The middle of a frame, scaled to `height` by `width`.
-fn cropped(frame: RgbImage, [height, width]: [usize; 2]) -> RgbImage {
-    let (height, width) = (height as u32, width as u32);
-    let (h, w) = (f64::from(frame.height()), f64::from(frame.width()));
-    let scale = (f64::from(height) / h).max(f64::from(width) / w);
-    let scaled = [(h * scale).round(), (w * scale).round()].map(|x| x as u32);
-    let [h, w] = [scaled[0].max(height), scaled[1].max(width)];
-    let frame = match (h, w) == (frame.height(), frame.width()) {
-        true => frame,
-        false => imageops::resize(&frame, w, h, imageops::FilterType::CatmullRom),
-    };
-    imageops::crop_imm(&frame, (w - width) / 2, (h - height) / 2, width, height).to_image()
 }

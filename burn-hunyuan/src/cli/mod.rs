@@ -3,6 +3,8 @@
 mod bench;
 #[cfg(feature = "train")]
 mod cache;
+#[cfg(feature = "train")]
+mod clips;
 #[cfg(feature = "curate")]
 mod curate;
 mod devices;

@@ -36,6 +36,20 @@ pub(super) struct ModelOptions {
 }
 
 impl ModelOptions {
+    /// All paths and ids that were given.
+    #[cfg(feature = "train")]
+    pub fn paths(&self) -> Vec<String> {
+        let parts = [
+            &self.transformer,
+            &self.vae,
+            &self.text_encoder,
+            &self.text_encoder_2,
+        ];
+        let parts = parts.into_iter().flatten();
+        let parts = parts.map(|path| path.display().to_string());
+        self.model.iter().cloned().chain(parts).collect()
+    }
+
     /// Whether nothing but the built-in model is asked for.
     pub fn is_tiny(&self) -> bool {
         self.model.is_empty()

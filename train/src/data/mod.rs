@@ -7,5 +7,5 @@ mod sizes;
 
 pub use caption::StructuredCaption;
 pub use clips::{ClipRequest, Clips, SynthClips};
-pub use folder::{Caption, Dataset, Entry, list};
+pub use folder::{Caption, Entry, Part, checksum, list};
 pub use sizes::ClipSizes;

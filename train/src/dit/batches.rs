@@ -65,7 +65,10 @@ impl BatchConfig {
 struct Bucket {
     /// Channels, frames, height and width of the latents.
     shape: [usize; 4],
-    clips: Vec<usize>,
+    /// Their numbers, and how often each is to be taken compared with the others.
+    clips: Vec<(usize, f64)>,
+    /// The sum of these weights.
+    weight: f64,
     /// Clips of a batch.
     batch: usize,
 }
@@ -73,6 +76,24 @@ struct Bucket {
 impl Bucket {
     fn is_images(&self) -> bool {
         self.shape[1] == 1
+    }
+
+    /// The clips of a round, as many as there are: each as often as there are whole numbers, shifted
+    /// by `offset`, in its stretch of the sum of all weights (systematic sampling).
+    fn round(&self, offset: f64) -> Vec<usize> {
+        let unit = self.clips.len() as f64 / self.weight;
+        let (mut sum, mut clips) = (offset, Vec::with_capacity(self.clips.len()));
+        for (clip, weight) in &self.clips {
+            sum += weight * unit;
+            while clips.len() as f64 + 1.0 <= sum {
+                clips.push(*clip);
+            }
+        }
+        // Rounding may leave the last place empty.
+        while let (true, Some((clip, _))) = (clips.len() < self.clips.len(), self.clips.last()) {
+            clips.push(*clip);
+        }
+        clips
     }
 
     /// What [`Position`] calls it.
@@ -85,8 +106,10 @@ impl Bucket {
 /// How many clips of each bucket have been taken, by its size.
 pub type Position = BTreeMap<String, u64>;
 
-/// Deals clips into batches: every batch from one bucket, every clip of a bucket once before any
-/// of them twice, in an order that follows from the seed.
+/// Deals clips into batches: every batch from one bucket, in an order that follows from the seed.
+///
+/// A round through a bucket of `n` clips takes each `n` times its share of the bucket's weight, rounded
+/// up or down, so that the mean over the rounds is exact. Where all weights are the same that is once.
 #[derive(Clone, Debug)]
 pub struct Batches {
     buckets: Vec<Bucket>,
@@ -95,25 +118,26 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Sorts clips, given by number and latent shape, into buckets. `tokens` counts the tokens of
-    /// a clip of a shape, its text included.
+    /// Sorts clips, given by number, latent shape and weight, into buckets. `tokens` counts the
+    /// tokens of a clip of a shape, its text included. A clip of weight 0 is never taken.
     ///
     /// # Errors
     /// No clips; a share of images or videos where there are none.
     pub fn new(
         config: &BatchConfig,
         seed: u64,
-        clips: impl IntoIterator<Item = (usize, [usize; 4])>,
+        clips: impl IntoIterator<Item = (usize, [usize; 4], f64)>,
         tokens: impl Fn([usize; 4]) -> usize,
     ) -> Result<Self> {
-        let mut by_shape: BTreeMap<[usize; 4], Vec<usize>> = BTreeMap::new();
-        for (clip, shape) in clips {
-            by_shape.entry(shape).or_default().push(clip);
+        let mut by_shape: BTreeMap<[usize; 4], Vec<(usize, f64)>> = BTreeMap::new();
+        for (clip, shape, weight) in clips.into_iter().filter(|(.., weight)| *weight > 0.0) {
+            by_shape.entry(shape).or_default().push((clip, weight));
         }
         let buckets: Vec<Bucket> = by_shape
             .into_iter()
             .map(|(shape, clips)| Bucket {
                 shape,
+                weight: clips.iter().map(|(_, weight)| weight).sum(),
                 clips,
                 batch: (config.tokens / tokens(shape)).max(1),
             })
@@ -144,25 +168,17 @@ impl Batches {
     pub fn next(&self, position: &mut Position, rng: &mut ChaCha12Rng) -> Vec<usize> {
         let images = self.image_share.map(|share| rng.random::<f64>() < share);
         let fits = |bucket: &&Bucket| images.is_none_or(|images| bucket.is_images() == images);
-        let total: usize = self
-            .buckets
-            .iter()
-            .filter(fits)
-            .map(|b| b.clips.len())
-            .sum();
-        let mut ticket = rng.random_range(0..total);
-        let drawn = self
-            .buckets
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| fits(b))
-            .find(|(_, bucket)| {
-                let found = ticket < bucket.clips.len();
-                ticket = ticket.saturating_sub(bucket.clips.len());
-                found
-            });
-        let Some((index, bucket)) = drawn else {
-            unreachable!("the ticket is below the number of clips");
+        let buckets = self.buckets.iter().enumerate();
+        let buckets: Vec<_> = buckets.filter(|(_, bucket)| fits(bucket)).collect();
+        let total: f64 = buckets.iter().map(|(_, bucket)| bucket.weight).sum();
+        let mut ticket = rng.random_range(0.0..total);
+        let drawn = buckets.iter().find(|(_, bucket)| {
+            ticket -= bucket.weight;
+            ticket < 0.0
+        });
+        // Rounding may leave a ticket for nobody.
+        let Some((index, bucket)) = drawn.or(buckets.last()).copied() else {
+            unreachable!("`new` refuses a share of what is not there");
         };
         let taken = position.entry(bucket.name()).or_default();
         let clips = self.deal(index, *taken);
@@ -178,9 +194,9 @@ impl Batches {
         let (mut round, mut place) = (taken / length as u64, (taken % length as u64) as usize);
         let mut clips = Vec::with_capacity(bucket.batch);
         while clips.len() < bucket.batch {
-            let mut order = bucket.clips.clone();
             let mut rng = ChaCha12Rng::seed_from_u64(self.seed ^ ORDER);
             rng.set_stream((index as u64) << 40 | round);
+            let mut order = bucket.round(rng.random());
             order.shuffle(&mut rng);
             let end = length.min(place + bucket.batch - clips.len());
             clips.extend(&order[place..end]);
@@ -198,9 +214,9 @@ mod tests {
     use super::*;
 
     /// Four images of 4 tokens, six videos of 12.
-    fn clips() -> Vec<(usize, [usize; 4])> {
+    fn clips() -> Vec<(usize, [usize; 4], f64)> {
         (0..10)
-            .map(|i| (i, [8, if i < 4 { 1 } else { 3 }, 4, 4]))
+            .map(|i| (i, [8, if i < 4 { 1 } else { 3 }, 4, 4], 1.0))
             .collect()
     }
 
@@ -261,12 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn clips_are_taken_by_their_weights() {
+        let weights = [0.5, 2.0, 1.25, 0.0, 3.0, 0.25];
+        let clips = weights.iter().enumerate();
+        let clips = clips.map(|(i, w)| (i, [8, 3, 4, 4 + (i / 3)], *w));
+        let config = BatchConfig {
+            tokens: 1,
+            ..BatchConfig::default()
+        };
+        let batches = Batches::new(&config, 7, clips, |_| 1).unwrap();
+        let (mut position, mut rng) = (Position::new(), ChaCha12Rng::seed_from_u64(1));
+        let mut counts = [0.0; 6];
+        for _ in 0..7000 {
+            counts[batches.next(&mut position, &mut rng)[0]] += 1.0;
+        }
+        for (count, weight) in counts.into_iter().zip(weights) {
+            assert!((count - 1000.0 * weight).abs() <= 100.0, "{count} {weight}");
+        }
+    }
+
+    #[test]
     fn a_share_of_what_is_not_there_is_refused() {
         let config = BatchConfig {
             image_share: Some(0.2),
             ..BatchConfig::default()
         };
-        let videos = clips().into_iter().filter(|(_, shape)| shape[1] > 1);
+        let videos = clips().into_iter().filter(|(_, shape, _)| shape[1] > 1);
         let message = Batches::new(&config, 0, videos, |_| 1)
             .unwrap_err()
             .to_string();

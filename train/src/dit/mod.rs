@@ -7,6 +7,7 @@ mod init;
 mod lora;
 mod recipe;
 mod recompute;
+mod shard_writer;
 mod shards;
 mod task;
 
@@ -21,7 +22,8 @@ pub use init::initialise;
 pub use lora::{LoraConfig, Target};
 pub use recipe::{ModelConfig, Recipe};
 pub use recompute::gradients_by_block;
-pub use shards::{CachedCaption, ShardWriter, Shards};
+pub use shard_writer::{CachedCaption, ShardWriter};
+pub use shards::Shards;
 pub use task::DitTask;
 
 /// The loss of `model` at a point of the path times `share`, and its gradients.

@@ -3,9 +3,13 @@
 //!
 //! ```text
 //! SHARDS/
+//!   cache.json               what the clips were made from and how; `unfinished.json` before that
 //!   empty.safetensors        the caption "": states, pooled
 //!   shard-00000.safetensors  clip-00000000.latents, clip-00000000.caption-0.states, ….pooled, …
+//!   skipped.txt              the clips that could not be used, and why
 //! ```
+//!
+//! The captions themselves, and how often to take a clip where that is not once, are in the metadata.
 
 use std::{
     collections::BTreeMap,
@@ -13,146 +17,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::{Dtype, tensor::TensorView};
+use burn::tensor::{DType, Device, Tensor};
 
+use super::shard_writer::UNFINISHED;
 use crate::{
     error::{Error, Result},
     tensor_file::{self, StoredTensor},
 };
-
-/// A shard is written when it has grown to this many bytes.
-const SHARD_BYTES: usize = 1 << 30;
-
-/// The file of the empty caption.
-const EMPTY: &str = "empty.safetensors";
-
-/// A caption as both text encoders understand it, without padding.
-#[derive(Clone, Debug)]
-pub struct CachedCaption {
-    /// The caption itself, for people who open the file.
-    pub text: String,
-    /// LLaMA's states, `[tokens, text_dim]`.
-    pub states: TensorData,
-    /// CLIP's pooled state, `[pooled_dim]`.
-    pub pooled: TensorData,
-}
-
-/// Writes shards.
-pub struct ShardWriter {
-    folder: PathBuf,
-    clips: usize,
-    shards: usize,
-    bytes: usize,
-    tensors: BTreeMap<String, TensorData>,
-    texts: BTreeMap<String, String>,
-}
-
-impl ShardWriter {
-    /// Starts to write to `folder`, which is created and has to be empty, with the embedding of
-    /// the empty caption.
-    ///
-    /// # Errors
-    /// A folder that is not empty or cannot be written.
-    pub fn create(folder: &Path, empty: &CachedCaption) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let mut entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
-        if entries.next().is_some() {
-            return Err(Error::file(
-                folder,
-                "this folder is not empty; give another",
-            ));
-        }
-        let mut writer = Self {
-            folder: folder.to_path_buf(),
-            clips: 0,
-            shards: 0,
-            bytes: 0,
-            tensors: BTreeMap::new(),
-            texts: BTreeMap::new(),
-        };
-        writer.caption("empty", empty);
-        writer.write(EMPTY)?;
-        Ok(writer)
-    }
-
-    /// Adds a clip: its latents `[channels, frames, height, width]`, as the transformer knows
-    /// them, and its captions, of which training takes one at random each time.
-    ///
-    /// # Errors
-    /// A shard that cannot be written.
-    pub fn add(&mut self, latents: TensorData, captions: &[CachedCaption]) -> Result<()> {
-        let clip = format!("clip-{:08}", self.clips);
-        self.clips += 1;
-        self.insert(format!("{clip}.latents"), latents);
-        for (i, caption) in captions.iter().enumerate() {
-            self.caption(&format!("{clip}.caption-{i}"), caption);
-        }
-        match self.bytes >= SHARD_BYTES {
-            true => self.next_shard(),
-            false => Ok(()),
-        }
-    }
-
-    /// Writes what is left, and returns the number of clips.
-    ///
-    /// # Errors
-    /// A shard that cannot be written.
-    pub fn finish(mut self) -> Result<usize> {
-        if !self.tensors.is_empty() {
-            self.next_shard()?;
-        }
-        Ok(self.clips)
-    }
-
-    fn caption(&mut self, name: &str, caption: &CachedCaption) {
-        self.insert(format!("{name}.states"), caption.states.clone());
-        self.insert(format!("{name}.pooled"), caption.pooled.clone());
-        self.texts.insert(name.to_string(), caption.text.clone());
-    }
-
-    fn insert(&mut self, name: String, data: TensorData) {
-        self.bytes += data.bytes().len();
-        self.tensors.insert(name, data);
-    }
-
-    fn next_shard(&mut self) -> Result<()> {
-        let name = format!("shard-{:05}.safetensors", self.shards);
-        self.shards += 1;
-        self.write(&name)
-    }
-
-    fn write(&mut self, name: &str) -> Result<()> {
-        let path = self.folder.join(name);
-        let tensors = std::mem::take(&mut self.tensors);
-        let views: Result<BTreeMap<_, _>> = tensors
-            .iter()
-            .map(|(name, data)| {
-                let dtype = stored_dtype(data.dtype()).ok_or_else(|| {
-                    let reason = format!("`{name}` is {:?}, not a float", data.dtype());
-                    Error::file(&path, reason)
-                })?;
-                let view = TensorView::new(dtype, data.shape().as_slice().to_vec(), data.bytes());
-                Ok((name.clone(), view.map_err(|e| Error::file(&path, e))?))
-            })
-            .collect();
-        let texts = std::mem::take(&mut self.texts).into_iter().collect();
-        let aside = path.with_extension("partial");
-        safetensors::serialize_to_file(views?, Some(texts), &aside)
-            .map_err(|e| Error::file(&aside, e))?;
-        self.bytes = 0;
-        fs::rename(&aside, &path).map_err(Error::io("write", path))
-    }
-}
-
-fn stored_dtype(dtype: DType) -> Option<Dtype> {
-    match dtype {
-        DType::F32 => Some(Dtype::F32),
-        DType::F16 => Some(Dtype::F16),
-        DType::BF16 => Some(Dtype::BF16),
-        _ => None,
-    }
-}
 
 /// A clip of the cache.
 #[derive(Clone, Debug)]
@@ -160,6 +31,7 @@ struct CachedClip {
     latents: StoredTensor,
     /// States and pooled state of each caption.
     captions: Vec<[StoredTensor; 2]>,
+    weight: f64,
 }
 
 /// Cached clips. Headers are read when the folder is opened, tensors when they are asked for.
@@ -170,20 +42,26 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Opens what a [`ShardWriter`] wrote.
+    /// Opens what a [`ShardWriter`](super::ShardWriter) wrote.
     ///
     /// # Errors
-    /// A folder that holds no shards, or damaged ones.
+    /// A folder that holds no shards, not all of them yet, or damaged ones.
     pub fn open(folder: &Path) -> Result<Self> {
+        if folder.join(UNFINISHED).exists() {
+            let reason = "`burn-hunyuan cache` has not finished here; repeat it with --resume";
+            return Err(Error::file(folder, reason));
+        }
         let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
             .collect();
         files.sort();
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut weights) = (BTreeMap::new(), BTreeMap::new());
         for path in &files {
             tensors.append(&mut tensor_file::open(path)?);
+            let texts = tensor_file::metadata(path)?.into_iter();
+            weights.extend(texts.filter(|(name, _)| name.ends_with(".weight")));
         }
         let missing = |name: &str| {
             let reason =
@@ -216,7 +94,12 @@ impl Shards {
                 let name = format!("{clip}.caption-{}", captions.len());
                 captions.push(caption(&mut tensors, &name)?);
             }
-            clips.push(CachedClip { latents, captions });
+            let weight = weights.get(&format!("{clip}.weight"));
+            clips.push(CachedClip {
+                latents,
+                captions,
+                weight: weight.and_then(|text| text.parse().ok()).unwrap_or(1.0),
+            });
         }
         if clips.is_empty() {
             return Err(missing("clip-00000000.latents"));
@@ -238,6 +121,11 @@ impl Shards {
     pub fn latent_shape(&self, clip: usize) -> [usize; 4] {
         let shape = &self.clips[clip].latents.shape();
         std::array::from_fn(|i| shape[i])
+    }
+
+    /// How often a clip is to be taken, compared with the others; 1 on average.
+    pub fn weight(&self, clip: usize) -> f64 {
+        self.clips[clip].weight
     }
 
     /// Number of captions of a clip.

@@ -83,7 +83,8 @@ impl DitTask {
         recipe.validate()?;
         check(config, &shards)?;
         let held_out = recipe.batch.held_out;
-        let clips = (held_out..shards.len()).map(|clip| (clip, shards.latent_shape(clip)));
+        let clips = held_out..shards.len();
+        let clips = clips.map(|clip| (clip, shards.latent_shape(clip), shards.weight(clip)));
         let text = shards.longest_text();
         let tokens = |shape| image_tokens(config.patch, shape) + text;
         let batches = Batches::new(&recipe.batch, recipe.run.seed, clips, tokens)?;

@@ -142,7 +142,8 @@ impl CheckpointWriter {
     /// # Errors
     /// What cannot be written.
     pub fn tensors(&mut self, name: &str, tensors: &Parameters) -> Result<()> {
-        tensor_file::write(&self.folder.join(format!("{name}.safetensors")), tensors)
+        let path = self.folder.join(format!("{name}.safetensors"));
+        tensor_file::write_parameters(&path, tensors)
     }
 
     /// Adds a value to `state.json`.

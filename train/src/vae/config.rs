@@ -21,7 +21,7 @@ pub struct VaeTraining {
     /// What is trained.
     pub model: ModelConfig,
     /// The data.
-    pub data: SynthConfig,
+    pub data: DataConfig,
     /// The losses.
     pub loss: LossConfig,
     /// AdamW, learning rate, averages.
@@ -40,6 +40,10 @@ impl VaeTraining {
         self.run.validate()?;
         self.optimizer.validate()?;
         self.loss.validate()?;
+        if !(0.0..1.0).contains(&self.data.held_out_share) {
+            let message = "data.held_out_share has to be from 0 to below 1";
+            return Err(Error::Config(message.into()));
+        }
         if self.stages.is_empty() {
             let message = "there is no [[stages]] section; a run needs at least one";
             return Err(Error::Config(message.into()));
@@ -112,21 +116,29 @@ impl ModelConfig {
     }
 }
 
-/// Section `[data]`: clips drawn as they are needed.
+/// Section `[data]`: a dataset, or clips drawn as they are needed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct SynthConfig {
-    /// Decides the scenes.
+pub struct DataConfig {
+    /// What to train on: a folder of videos and images, or a manifest that `curate` wrote. Without
+    /// it, procedural clips.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<PathBuf>,
+    /// Share of the dataset that is not trained on but evaluated; the files' names decide which.
+    pub held_out_share: f64,
+    /// Decides the procedural scenes, or the order of the dataset.
     pub seed: u64,
-    /// Frames in which a scene completes its motion.
+    /// Frames in which a procedural scene completes its motion.
     pub scene_frames: usize,
     /// Held-out clips in an evaluation.
     pub held_out: usize,
 }
 
-impl Default for SynthConfig {
+impl Default for DataConfig {
     fn default() -> Self {
         Self {
+            dataset: None,
+            held_out_share: 0.02,
             seed: 1,
             scene_frames: 17,
             held_out: 16,

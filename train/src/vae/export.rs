@@ -3,13 +3,13 @@
 use std::{fs, path::Path};
 
 use burn_hunyuan_vae::{Vae, VaeConfig};
-use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
 use crate::{
     error::{Error, Result},
     files::replace,
     parameters::parameters,
+    tensor_file,
 };
 
 /// Writes `folder/config.json` and `folder/diffusion_pytorch_model.safetensors` as diffusers has
@@ -19,19 +19,6 @@ use crate::{
 /// Files that cannot be written. What was there before is then still whole.
 pub fn export(folder: &Path, config: &VaeConfig, vae: &Vae) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let parameters = parameters(vae);
-    let tensors: Vec<_> = parameters
-        .iter()
-        .map(|(name, parameter)| (name, parameter.file_shape(), parameter.to_file()))
-        .collect();
-    let views = tensors.iter().map(|(name, shape, data)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), data.bytes());
-        Ok((name.as_str(), view?))
-    });
-    let views: std::result::Result<Vec<_>, safetensors::SafeTensorError> = views.collect();
-    let bytes = views
-        .and_then(|views| safetensors::serialize(views, None))
-        .map_err(|e| Error::file(folder, e))?;
     let levels = config.block_out_channels.len();
     let config = json!({
         "_class_name": "AutoencoderKLHunyuanVideo",
@@ -50,5 +37,8 @@ pub fn export(folder: &Path, config: &VaeConfig, vae: &Vae) -> Result<()> {
         "up_block_types": vec!["HunyuanVideoUpBlock3D"; levels],
     });
     replace(&folder.join("config.json"), format!("{config:#}\n"))?;
-    replace(&folder.join("diffusion_pytorch_model.safetensors"), bytes)
+    let path = folder.join("diffusion_pytorch_model.safetensors");
+    let aside = path.with_extension("partial");
+    tensor_file::write_parameters(&aside, &parameters(vae))?;
+    fs::rename(&aside, &path).map_err(Error::io("write", path))
 }

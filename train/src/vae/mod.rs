@@ -20,7 +20,7 @@ mod initial;
 mod step;
 mod task;
 
-pub use config::{LossConfig, LpipsWeights, ModelConfig, SynthConfig, VaeTraining};
+pub use config::{DataConfig, LossConfig, LpipsWeights, ModelConfig, VaeTraining};
 pub use curriculum::{Batch, Curriculum, Stage};
 pub use evaluate::{Evaluation, evaluate};
 pub use export::export;

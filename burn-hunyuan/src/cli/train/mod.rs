@@ -1,5 +1,6 @@
 //! `burn-hunyuan train`.
 
+mod clips;
 mod dit;
 mod lora;
 mod vae;

@@ -1,17 +1,21 @@
 //! `burn-hunyuan train vae`.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use burn::tensor::{Device, FloatDType};
 use burn_hunyuan_train::{
-    data::SynthClips,
+    data::{Clips, Entry, SynthClips, list},
     loss::Lpips,
     vae::{LpipsWeights, ModelConfig, VaeData, VaeTask, VaeTraining, inflate, initialise},
 };
 use burn_hunyuan_vae::{Vae, VaeConfig};
 use clap::Args;
 
-use super::{super::print, TrainOptions};
+use super::{
+    super::print,
+    TrainOptions,
+    clips::{DatasetClips, Skipped},
+};
 use crate::{
     checkpoint::{Model, Weights, load_module},
     error::Result,
@@ -29,20 +33,44 @@ impl TrainVae {
         let config: VaeTraining = options.read()?;
         config.validate()?;
         let device = options.device()?;
-        let clips = |held_out| SynthClips {
-            seed: config.data.seed,
-            held_out,
-            scene_frames: config.data.scene_frames,
-        };
+        let [clips, held_out] = self.clips(&config)?;
         let data = VaeData {
-            clips: Box::new(clips(false)),
-            held_out: Box::new(clips(true)),
+            clips,
+            held_out,
             lpips: lpips(&config.loss.lpips_weights()?, &device)?,
             export_to: options.folder().join("vae"),
         };
         let (sizes, vae) = start(&config.model, config.run.seed, &device.clone().autodiff())?;
         let mut task = VaeTask::new(vae, sizes, config.clone(), data, &device)?;
         options.train(&config.run, &config, &mut task)
+    }
+
+    /// What is trained on, and what is held out.
+    fn clips(&self, config: &VaeTraining) -> Result<[Box<dyn Clips>; 2]> {
+        let data = &config.data;
+        let Some(dataset) = &data.dataset else {
+            return Ok([false, true].map(|held_out| -> Box<dyn Clips> {
+                Box::new(SynthClips {
+                    seed: data.seed,
+                    held_out,
+                    scene_frames: data.scene_frames,
+                })
+            }));
+        };
+        let skipped = Arc::new(Skipped::open(self.options.folder().join("skipped.txt")));
+        let share = data.held_out_share;
+        let (held_out, clips): (Vec<Entry>, _) = list(dataset)?
+            .into_iter()
+            .partition(|entry| entry.is_held_out(share));
+        let open = |entries, used: bool| -> Result<Box<dyn Clips>> {
+            let clips = DatasetClips::new(entries, data.seed, skipped.clone());
+            for stage in config.stages.iter().filter(|_| used) {
+                clips.check(stage.frames)?;
+            }
+            Ok(Box::new(clips))
+        };
+        let evaluated = config.run.evaluate_every > 0 && data.held_out > 0;
+        Ok([open(clips, true)?, open(held_out, evaluated)?])
     }
 }
 

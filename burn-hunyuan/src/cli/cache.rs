@@ -93,7 +93,7 @@ impl Cache {
         for index in writer.done()..count {
             match &dataset {
                 None => {
-                    let (video, texts) = self.draw(index as u64, &pipeline);
+                    let (video, texts) = self.draw(index, &pipeline);
                     add(&mut pipeline, &mut writer, video, texts, 1.0)?;
                 }
                 Some(entries) => {
@@ -193,15 +193,15 @@ impl Cache {
     }
 
     /// A procedural clip and its captions.
-    fn draw(&self, index: u64, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
-        let scene = training_scene(self.seed, index);
-        let frames = self.frames[index as usize % self.frames.len()];
+    fn draw(&self, index: usize, pipeline: &Pipeline) -> (Tensor<5>, Vec<String>) {
+        let scene = training_scene(self.seed, index as u64);
+        let frames = self.frames[index % self.frames.len()];
         let Size { height, width } = self.size;
         let values = render(&scene, frames, height, width);
         let data = TensorData::new(values, [1, frames, height, width, 3]);
         let video = Tensor::<5>::from_data(data, (pipeline.device(), DType::F32));
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
-        rng.set_stream(index);
+        rng.set_stream(index as u64);
         let mut texts = captions(&scene, &mut rng);
         texts.push(structured_caption(&scene).tell(self.field_dropout, &mut rng));
         (video.permute([0, 4, 1, 2, 3]), texts)

@@ -96,7 +96,32 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     cache(&desk);
     fs::write(desk.path("dit.toml"), CONFIG).unwrap();
     let train = "train dit --config dit.toml --device flex --output";
-    desk.run(&format!("{train} run")).succeeds();
+    // Samples on the way change nothing of the losses, as the runs below show.
+    desk.run(&format!(
+        "{train} run --set 'samples.prompts=[\"a red circle\", \"a star\"]' --set samples.every=3 \
+         --set samples.size=[32,48] --set samples.frames=5 --set samples.steps=1 --set samples.cfg=2"
+    ))
+    .succeeds();
+    assert_eq!(
+        names(&desk.path("run/samples")),
+        ["step-00000003", "step-00000006"]
+    );
+    let drawn = names(&desk.path("run/samples/step-00000006"));
+    assert_eq!(drawn, ["prompt-0.mp4", "prompt-1.mp4", "sheet.png"]);
+    let sheet = image::open(desk.path("run/samples/step-00000006/sheet.png")).unwrap();
+    assert_eq!((sheet.width(), sheet.height()), (4 + 5 * 52, 4 + 2 * 36));
+    let report = desk.run("train report run").succeeds().stdout;
+    let page = fs::read_to_string(desk.path(report.trim())).unwrap();
+    assert_eq!(page.matches("data:image/png").count(), 2);
+    for part in [
+        "learning_rate",
+        "grad_norm",
+        "seconds",
+        "a red circle",
+        "<svg",
+    ] {
+        assert!(page.contains(part), "no {part}");
+    }
     let expected = losses(&desk, "run");
     assert_eq!(expected.len(), 6);
     desk.run(&format!("{train} run")).fails(1, &["--resume"]);
@@ -143,6 +168,7 @@ fn configurations_are_checked_before_anything_else() {
     desk.run(&format!("{train} --set run.keep=0"))
         .fails(1, &["run.keep"]);
     desk.run(train).fails(1, &["shards"]);
+    desk.run("train report .").fails(1, &["holds no run"]);
     desk.run("cache --dataset . --size 33x32 --output s")
         .fails(2, &["multiples of 16"]);
     assert_eq!(desk.names(), ["dit.toml"]);

@@ -1,7 +1,9 @@
 //! Runs that train the transformer, from shards to weights.
 
 use std::{
+    cell::RefCell,
     path::Path,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +19,8 @@ use burn_hunyuan_train::{
         Teacher, initialise, student,
     },
     optimizer::OptimizerConfig,
-    run::{Checkpoint, CheckpointWriter, Metrics, Outcome, Run, RunConfig, Task},
+    parameters::parameters,
+    run::{Checkpoint, CheckpointWriter, Event, Metrics, Outcome, Run, RunConfig, Task},
 };
 use serde_json::Value;
 
@@ -132,6 +135,50 @@ fn the_loss_falls_and_a_stopped_run_repeats_it() {
         run.train(&mut task).unwrap();
     }
     assert_eq!(losses(&parts).0, expected);
+}
+
+/// Samples come from the averaged weights when they are due; one that fails ends nothing.
+#[test]
+fn samples_come_when_they_are_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let mut recipe = recipe(&shards, 7);
+    recipe.samples.every = 2;
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let told = seen.clone();
+    let mut task = task(&recipe, &config()).with_sampler(Box::new(move |model, folder| {
+        std::fs::write(folder.join("sheet.png"), "")?;
+        let weights = parameters(&model);
+        told.borrow_mut()
+            .push(weights["final_layer.proj.bias"].values.to_data());
+        match folder.ends_with("step-00000004") {
+            true => Err("out of paint".into()),
+            false => Ok(()),
+        }
+    }));
+    let run = Run::open(&folder.path().join("run"), &recipe.run, "", false).unwrap();
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let shown = lines.clone();
+    let run = run.on_event(move |event| {
+        if let Event::Line(line) = event {
+            shown.borrow_mut().push(line.to_string());
+        }
+    });
+    assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
+    let failed = lines
+        .borrow()
+        .iter()
+        .any(|line| line.contains("step 4: ") && line.contains("out of paint"));
+    assert!(failed, "{lines:?}");
+    let mut folders: Vec<_> = std::fs::read_dir(folder.path().join("run/samples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    folders.sort();
+    assert_eq!(folders, ["step-00000002", "step-00000004", "step-00000006"]);
+    let seen = seen.borrow();
+    assert!(seen[0] != seen[1] && seen[1] != seen[2]);
 }
 
 /// Asks to stop in a certain step.

@@ -8,7 +8,7 @@ use burn::{
 };
 use burn_hunyuan::checkpoint::{Component, Model, Weights, load_module};
 use burn_hunyuan_train::{
-    data::{ClipRequest, SynthClips},
+    data::{ClipRequest, Clips, SynthClips},
     loss::Lpips,
     optimizer::{Gradients, Optimizer, OptimizerConfig},
     parameters::parameters,
@@ -19,6 +19,7 @@ use burn_hunyuan_train::{
     },
 };
 use burn_hunyuan_vae::{Vae, VaeConfig};
+use image::GenericImageView;
 use serde_json::Value;
 
 use crate::{
@@ -195,7 +196,8 @@ fn log(folder: &Path) -> Vec<Value> {
 fn the_error_falls_and_the_result_is_a_checkpoint() {
     let Some(device) = device() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let config = training(60);
+    let mut config = training(60);
+    config.samples.every = 30;
     let mut task = task(&config, folder.path(), None, &device);
     // On the same clips before and after: batches differ too much from each other.
     let error = |vae: &Vae| {
@@ -216,6 +218,29 @@ fn the_error_falls_and_the_result_is_a_checkpoint() {
     assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
     let after = error(task.vae());
     assert!(after < 0.75 * before, "{before} {after}");
+
+    // Held-out clips, each above its reconstruction: a clip and what is not quite the clip.
+    let sheet = image::open(folder.path().join("samples/step-00000060/sheet.png")).unwrap();
+    let sheet = sheet.into_rgb8();
+    assert_eq!(sheet.dimensions(), (4 + 5 * 20, 4 + 8 * 20));
+    let request = ClipRequest {
+        first: 1,
+        count: 1,
+        frames: 5,
+        size: [16, 16],
+        frame_interval: 1,
+    };
+    let clip = clips(true).batch(&request, &device).unwrap();
+    let third = values(&(clip.narrow(2, 3, 1).permute([0, 2, 3, 4, 1]) * 0.5 + 0.5));
+    let difference = |row: u32| {
+        let shown = sheet.view(4 + 3 * 20, 4 + row * 20, 16, 16).to_image();
+        let pairs = shown.as_raw().iter().zip(&third);
+        pairs
+            .map(|(&byte, value)| (f32::from(byte) / 255.0 - value).abs())
+            .fold(0.0, f32::max)
+    };
+    assert!(difference(2) < 0.003, "{}", difference(2));
+    assert!(difference(3) > 0.01, "{}", difference(3));
 
     let model = Model::open(&[folder.path().join("vae")]).unwrap();
     assert!(model.check(Component::Vae, &device).unwrap().is_empty());

@@ -11,8 +11,11 @@
 //! | [`loss`] | what training minimises, each term by its name |
 //! | [`data`] | what a model is trained on |
 //! | [`synth`] | procedural captioned clips |
+//! | [`contact_sheet`] | clips as one picture |
+//! | [`report`] | a run as one HTML page |
 
 pub mod config;
+pub mod contact_sheet;
 pub mod data;
 pub mod dit;
 mod error;
@@ -20,6 +23,7 @@ mod files;
 pub mod loss;
 pub mod optimizer;
 pub mod parameters;
+pub mod report;
 pub mod run;
 pub mod synth;
 mod tensor_file;

@@ -14,25 +14,25 @@ use crate::{
 };
 
 /// Which model.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelOptions {
     /// A pipeline folder, the original ckpts folder, files of the components, or a hub id
     /// (owner/name[@revision]); the small built-in model if absent
     #[arg(long, num_args = 1.., value_name = "PATH|ID")]
-    model: Vec<String>,
+    pub model: Vec<String>,
     /// Take the transformer from this file or folder instead
     #[arg(long, value_name = "PATH")]
-    transformer: Option<PathBuf>,
+    pub transformer: Option<PathBuf>,
     /// Take the VAE from this file or folder instead
     #[arg(long, value_name = "PATH")]
-    vae: Option<PathBuf>,
+    pub vae: Option<PathBuf>,
     /// Take LLaMA from this file or folder instead
     #[arg(long, value_name = "PATH")]
-    text_encoder: Option<PathBuf>,
+    pub text_encoder: Option<PathBuf>,
     /// Take CLIP from this file or folder instead
     #[arg(long, value_name = "PATH")]
-    text_encoder_2: Option<PathBuf>,
+    pub text_encoder_2: Option<PathBuf>,
 }
 
 impl ModelOptions {

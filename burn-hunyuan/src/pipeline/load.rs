@@ -70,6 +70,12 @@ impl Pipeline {
         self.load(Stage::LoadVae, module, &part.weights)
     }
 
+    /// Uses `transformer`, which is on the pipeline's device and has no autodiff, until it is
+    /// [freed](Self::free).
+    pub fn set_transformer(&mut self, transformer: Dit) {
+        self.transformer = Some(transformer);
+    }
+
     /// Frees a component, unless components are to be kept loaded. It is loaded again when it is
     /// needed again.
     pub fn free(&mut self, component: Component) {

@@ -7,6 +7,7 @@ mod init;
 mod lora;
 mod recipe;
 mod recompute;
+mod samples;
 mod shards;
 mod task;
 
@@ -21,6 +22,7 @@ pub use init::initialise;
 pub use lora::{LoraConfig, Target};
 pub use recipe::{ModelConfig, Recipe};
 pub use recompute::gradients_by_block;
+pub use samples::{Sampler, SamplesConfig};
 pub use shards::{CachedCaption, ShardWriter, Shards};
 pub use task::DitTask;
 

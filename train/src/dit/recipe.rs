@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BatchConfig, DistillConfig, FlowConfig, LoraConfig};
+use super::{BatchConfig, DistillConfig, FlowConfig, LoraConfig, SamplesConfig};
 use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
 
 /// A configuration file of `burn-hunyuan train dit`, `distill` or `lora`.
@@ -23,6 +23,8 @@ pub struct Recipe {
     pub flow: FlowConfig,
     /// What makes a batch.
     pub batch: BatchConfig,
+    /// What is generated on the way, to be looked at.
+    pub samples: SamplesConfig,
     /// Guidance distillation; only `train distill` looks at it.
     pub distill: DistillConfig,
     /// The low-rank updates; only `train lora` looks at it.
@@ -72,6 +74,7 @@ impl Recipe {
         self.optimizer.validate()?;
         self.flow.validate()?;
         self.batch.validate()?;
+        self.samples.validate()?;
         self.distill.validate()?;
         self.lora.validate()
     }

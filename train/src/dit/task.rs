@@ -1,5 +1,7 @@
 //! The transformer's steps.
 
+use std::{fs, path::Path};
+
 use burn::{
     module::Module,
     tensor::{DType, Device, Tensor},
@@ -9,7 +11,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use super::{
-    Batches, PathPoint, Position, Recipe, Shards, Teacher, gradients, gradients_by_block, noise,
+    Batches, PathPoint, Position, Recipe, Sampler, Shards, Teacher, gradients, gradients_by_block,
+    noise,
 };
 use crate::{
     error::{Error, Result},
@@ -36,6 +39,7 @@ pub struct DitTask {
     batches: Batches,
     position: Position,
     recipe: Recipe,
+    sampler: Option<Sampler>,
     device: Device,
     on_evaluation: Option<Listener>,
 }
@@ -101,6 +105,7 @@ impl DitTask {
             position: Position::new(),
             recipe: recipe.clone(),
             on_evaluation: None,
+            sampler: None,
         })
     }
 
@@ -116,6 +121,12 @@ impl DitTask {
     /// The averaged weights of what is trained.
     pub fn average(&self) -> &Parameters {
         self.optimizer.average()
+    }
+
+    /// Generates samples with `sampler`, as often as the configuration says.
+    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = Some(sampler);
+        self
     }
 
     /// The model with the averaged weights.
@@ -248,6 +259,18 @@ impl Task for DitTask {
             sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
         }
         Ok(Some(Metrics::new(sum / held_out as f64)))
+    }
+
+    fn sample(&mut self, step: u64, folder: &Path) -> Result<bool> {
+        let due = step.is_multiple_of(self.recipe.samples.every);
+        let Some(mut sampler) = self.sampler.take_if(|_| due) else {
+            return Ok(false);
+        };
+        let made = fs::create_dir_all(folder).map_err(Box::from);
+        let written = made.and_then(|()| sampler(self.averaged(), folder));
+        self.sampler = Some(sampler);
+        written.map_err(|e| Error::file(folder, e))?;
+        Ok(true)
     }
 
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {

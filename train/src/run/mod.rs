@@ -7,9 +7,11 @@
 //!   log.txt                    the lines that were shown
 //!   events.out.tfevents.…      the same numbers for TensorBoard
 //!   checkpoints/step-00000500/ weights, averages, moments, state.json
+//!   samples/step-00000500/     what the model does by then: clips, and a contact sheet
 //! ```
 
 mod checkpoint;
+mod event;
 mod guard;
 mod log;
 mod tensorboard;
@@ -33,6 +35,7 @@ use guard::{Guard, Verdict};
 use log::Log;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
+pub use event::{Event, Metrics};
 
 /// Section `[run]` of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,31 +99,6 @@ impl RunConfig {
     }
 }
 
-/// The numbers of a step, or of an evaluation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics {
-    /// What is minimised.
-    pub loss: f64,
-    /// Whatever else is to be logged, by name.
-    pub terms: Vec<(&'static str, f64)>,
-}
-
-impl Metrics {
-    /// A loss without further terms.
-    pub fn new(loss: f64) -> Self {
-        Self {
-            loss,
-            terms: Vec::new(),
-        }
-    }
-
-    /// Adds a term.
-    pub fn with(mut self, name: &'static str, value: f64) -> Self {
-        self.terms.push((name, value));
-        self
-    }
-}
-
 /// What is trained: a model, its data and its optimizers.
 ///
 /// Everything that is drawn at random in a step has to follow from the seed, the step, and what
@@ -144,6 +122,15 @@ pub trait Task {
     /// What ends the run.
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
         Ok(None)
+    }
+
+    /// Where it is due, writes into `folder` what the model can do after `step`, to be looked at;
+    /// tells whether it was. The folder may have to be created.
+    ///
+    /// # Errors
+    /// What is shown; the run goes on.
+    fn sample(&mut self, _step: u64, _folder: &Path) -> Result<bool> {
+        Ok(false)
     }
 
     /// Saves all that the next steps depend on.
@@ -174,7 +161,7 @@ pub struct Run {
     config: RunConfig,
     checkpoints: Checkpoints,
     stop: Arc<AtomicBool>,
-    show: Box<dyn FnMut(&str)>,
+    watch: Box<dyn FnMut(Event)>,
 }
 
 impl Run {
@@ -197,13 +184,13 @@ impl Run {
             config: config.clone(),
             checkpoints,
             stop: Arc::default(),
-            show: Box::new(|_| ()),
+            watch: Box::new(|_| ()),
         })
     }
 
-    /// Shows lines for people as they come.
-    pub fn on_line(mut self, show: impl FnMut(&str) + 'static) -> Self {
-        self.show = Box::new(show);
+    /// Tells `watch` what happens, as it happens.
+    pub fn on_event(mut self, watch: impl FnMut(Event) + 'static) -> Self {
+        self.watch = Box::new(watch);
         self
     }
 
@@ -251,6 +238,7 @@ impl Run {
                 self.show(&mut log, &line)?;
                 return Ok(Outcome::Stopped(progress.step));
             }
+            self.sample(task, progress.step, &mut log)?;
         }
         Ok(Outcome::Finished)
     }
@@ -272,6 +260,11 @@ impl Run {
         }
         let seconds = started.elapsed().as_secs_f64();
         log.step(step, &metrics, &verdict, seconds)?;
+        (self.watch)(Event::Step {
+            step,
+            metrics: &metrics,
+            seconds,
+        });
         if step.is_multiple_of(self.config.log_every) || step == self.config.steps {
             let line = log::line(step, self.config.steps, &metrics, seconds);
             self.show(log, &line)?;
@@ -298,6 +291,17 @@ impl Run {
         Ok(())
     }
 
+    /// Samples that cannot be made are no reason to end a run.
+    fn sample(&mut self, task: &mut dyn Task, step: u64, log: &mut Log) -> Result<()> {
+        let folder = self.folder.join(samples_folder(step));
+        let line = match task.sample(step, &folder) {
+            Ok(false) => return Ok(()),
+            Ok(true) => format!("samples: {}", folder.display()),
+            Err(error) => format!("no samples after step {step}: {error}"),
+        };
+        self.show(log, &line)
+    }
+
     fn is_due(&self, step: u64, since: Duration) -> bool {
         let (steps, minutes) = (self.config.save_every_steps, self.config.save_every_minutes);
         (steps > 0 && step.is_multiple_of(steps))
@@ -316,10 +320,18 @@ impl Run {
     }
 
     fn show(&mut self, log: &mut Log, line: &str) -> Result<()> {
-        (self.show)(line);
+        (self.watch)(Event::Line(line));
         log.text(line)
     }
 }
+
+/// Where the samples of a step are in a run's folder.
+pub(crate) fn samples_folder(step: u64) -> PathBuf {
+    Path::new(SAMPLES).join(format!("step-{step:08}"))
+}
+
+/// The folder of all samples.
+pub(crate) const SAMPLES: &str = "samples";
 
 /// Where a run is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use burn_hunyuan_vae::VaeConfig;
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
+use super::{SamplesConfig, Stage};
 use crate::{
     error::{Error, Result},
     optimizer::OptimizerConfig,
@@ -26,6 +26,8 @@ pub struct VaeTraining {
     pub loss: LossConfig,
     /// AdamW, learning rate, averages.
     pub optimizer: OptimizerConfig,
+    /// Pictures of held-out clips and their reconstructions.
+    pub samples: SamplesConfig,
     /// The curriculum, from low resolution and short to high and long. The last stage goes on to
     /// the end of the run.
     pub stages: Vec<Stage>,

@@ -8,6 +8,7 @@
 //! | `inflate` | from weights that were trained on images to weights for clips |
 //! | `step` | a step's losses |
 //! | `evaluate` | how well held-out clips are reconstructed |
+//! | `samples` | held-out clips and their reconstructions as pictures |
 //! | `task` | the model, its critic, data and optimizers, as a run takes them |
 //! | `export` | the weights as a checkpoint that everything else loads |
 
@@ -17,6 +18,7 @@ mod evaluate;
 mod export;
 mod inflate;
 mod initial;
+mod samples;
 mod step;
 mod task;
 
@@ -26,5 +28,6 @@ pub use evaluate::{Evaluation, evaluate};
 pub use export::export;
 pub use inflate::inflate;
 pub use initial::initialise;
+pub use samples::{SamplesConfig, samples};
 pub use step::{Losses, losses};
 pub use task::{VaeData, VaeTask};

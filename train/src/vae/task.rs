@@ -1,6 +1,6 @@
 //! VAE training as a run takes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::{
     module::Module,
@@ -10,7 +10,7 @@ use burn_hunyuan_vae::{Tiling, Vae, VaeConfig};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Curriculum, Losses, VaeTraining, evaluate, export, losses};
+use super::{Curriculum, Losses, SamplesConfig, VaeTraining, evaluate, export, losses, samples};
 use crate::{
     data::{ClipRequest, Clips},
     error::{Error, Result},
@@ -109,6 +109,23 @@ impl VaeTask {
         &self.vae
     }
 
+    /// The VAE with the averaged weights, without autodiff.
+    fn averaged(&self) -> Vae {
+        self.optimizer.averaged(self.vae.clone()).valid()
+    }
+
+    /// Held-out clips of the size of the stage that is under way.
+    fn held_out_request(&self) -> ClipRequest {
+        let stage = self.curriculum.stage(self.step);
+        ClipRequest {
+            first: 0,
+            count: 1,
+            frames: stage.frames,
+            size: stage.size,
+            frame_interval: 1,
+        }
+    }
+
     /// The tiling of a stage that trains with tiles: half of the clip along each axis, a quarter of
     /// that overlap, as inference has it.
     fn tiling(request: &ClipRequest) -> Result<Tiling> {
@@ -193,15 +210,8 @@ impl Task for VaeTask {
     }
 
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
-        let vae = self.optimizer.averaged(self.vae.clone()).valid();
-        let stage = self.curriculum.stage(self.step);
-        let request = ClipRequest {
-            first: 0,
-            count: 1,
-            frames: stage.frames,
-            size: stage.size,
-            frame_interval: 1,
-        };
+        let vae = self.averaged();
+        let request = self.held_out_request();
         let evaluation = evaluate(
             &vae,
             self.data.held_out.as_mut(),
@@ -216,6 +226,18 @@ impl Task for VaeTask {
         }
         export(&self.data.export_to, &sizes, &vae)?;
         Ok(Some(evaluation.metrics()))
+    }
+
+    fn sample(&mut self, step: u64, folder: &Path) -> Result<bool> {
+        let SamplesConfig { every, clips } = self.config.samples;
+        let due = every > 0 && clips > 0 && step.is_multiple_of(every);
+        if due {
+            let (vae, request) = (self.averaged(), self.held_out_request());
+            let device = self.device.clone().without_autodiff();
+            let held_out = self.data.held_out.as_mut();
+            samples(&vae, held_out, &request, clips, &device, folder)?;
+        }
+        Ok(due)
     }
 
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {

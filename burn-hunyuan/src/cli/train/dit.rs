@@ -10,7 +10,7 @@ use burn_hunyuan_train::{
 };
 use clap::Args;
 
-use super::TrainOptions;
+use super::{TrainOptions, samples::sampler};
 use crate::{
     checkpoint::{Model, load_module, save_trained, transformer_config},
     error::{Error, Result},
@@ -68,9 +68,12 @@ fn train(
     let recipe: Recipe = options.read()?;
     recipe.validate()?;
     let shards = Shards::open(&recipe.shards)?;
-    let device = options.device()?.autodiff();
-    let (config, model, teacher) = start(&recipe, &device)?;
+    let device = options.device()?;
+    let (config, model, teacher) = start(&recipe, &device.clone().autodiff())?;
     let mut task = DitTask::new(model, &config, teacher, shards, &recipe)?;
+    if let Some(sampler) = sampler(&recipe.samples, &config, &device)? {
+        task = task.with_sampler(sampler);
+    }
     options.train(&recipe.run, &recipe, &mut task)?;
     let folder = options.folder().join("transformer");
     save_trained(&folder, &config, task.average())

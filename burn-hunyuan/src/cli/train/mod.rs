@@ -1,15 +1,21 @@
 //! `burn-hunyuan train`.
 
+mod dashboard;
 mod dit;
 mod lora;
+mod samples;
 mod vae;
 
-use std::{path::PathBuf, sync::atomic::Ordering};
+use std::{
+    io::{IsTerminal, stdout},
+    path::PathBuf,
+    sync::atomic::Ordering,
+};
 
 use burn::tensor::Device;
 use burn_hunyuan_train::{
-    config,
-    run::{Outcome, Run, RunConfig, Task},
+    config, report,
+    run::{Event, Outcome, Run, RunConfig, Task},
 };
 use clap::{Args, Subcommand};
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,6 +25,7 @@ use crate::{
     device,
     error::{Error, Result},
 };
+use dashboard::Dashboard;
 
 #[derive(Debug, Args)]
 pub(super) struct Train {
@@ -36,6 +43,12 @@ enum What {
     Lora(lora::TrainLora),
     /// Teach a transformer with a guidance embedding what guidance does
     Distill(dit::TrainDistill),
+    /// Write a run's curves and samples as one HTML page into its folder
+    Report {
+        /// The run's folder
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+    },
 }
 
 impl Train {
@@ -45,6 +58,7 @@ impl Train {
             What::Dit(command) => command.run(),
             What::Lora(command) => command.run(),
             What::Distill(command) => command.run(),
+            What::Report { run } => print(report::write(&run)?.display()),
         }
     }
 }
@@ -67,6 +81,9 @@ struct TrainOptions {
     /// Override a field of the configuration, for example `run.steps=100`; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Print lines instead of drawing a dashboard; so it is wherever the output is no terminal
+    #[arg(long)]
+    plain: bool,
 }
 
 impl TrainOptions {
@@ -87,11 +104,13 @@ impl TrainOptions {
     /// Trains `task` in the run's folder until it is finished or a signal asks to stop.
     fn train(&self, run: &RunConfig, config: &impl Serialize, task: &mut dyn Task) -> Result<()> {
         let resolved = config::resolved(config)?;
+        let steps = run.steps;
         let run = Run::open(&self.folder(), run, &resolved, self.resume)?;
-        let run = run.on_line(|line| {
-            // A reader that has gone does not end the run.
-            let _ = print(line);
-        });
+        let dashboard = (!self.plain && stdout().is_terminal()).then(|| Dashboard::open(steps));
+        let run = match dashboard.transpose().unwrap_or_default() {
+            Some(mut dashboard) => run.on_event(move |event| dashboard.show(event)),
+            None => run.on_event(plain),
+        };
         let stop = run.stop_flag();
         let handler = ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed));
         handler.map_err(|e| Error::Unusable(format!("cannot listen for signals: {e}")))?;
@@ -99,5 +118,12 @@ impl TrainOptions {
             Outcome::Finished => print("finished"),
             Outcome::Stopped(_) => print("give --resume to go on"),
         }
+    }
+}
+
+/// Prints the lines; a reader that has gone does not end the run.
+fn plain(event: Event) {
+    if let Event::Line(line) = event {
+        let _ = print(line);
     }
 }

@@ -11,6 +11,7 @@ mod modulation;
 mod refiner;
 mod rope;
 mod single_block;
+mod split;
 
 use burn::{module::Module, nn::conv::Conv3d, tensor::Tensor};
 use burn_hunyuan_kernels::silu;
@@ -24,6 +25,7 @@ pub use mlp::Mlp;
 pub use refiner::{RefinerBlock, TextRefiner};
 pub use rope::Rope;
 pub use single_block::SingleBlock;
+pub use split::place;
 
 /// Added to the variance by every layer norm.
 const NORM_EPS: f64 = 1e-6;
@@ -95,16 +97,24 @@ impl Dit {
         timestep: Tensor<1>,
         condition: &Condition,
     ) -> Tensor<5> {
+        let home = latents.device();
         let (mut image, mut text, vec, sequence) = self.embed(latents, timestep, condition);
-        let Sequence { rope, lengths, .. } = &sequence;
+        // Where a block is: with one device, always the same.
+        let (mut local_vec, mut local) = (vec.clone(), sequence.clone());
         for block in &self.dual_blocks {
-            (image, text) = block.forward(image, text, &vec, rope, lengths);
+            let device = block.device();
+            (local_vec, local) = (place(local_vec, &device), local.place(&device));
+            (image, text) = (place(image, &device), place(text, &device));
+            (image, text) = block.forward(image, text, &local_vec, &local.rope, &local.lengths);
         }
         let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
         for block in &self.single_blocks {
-            tokens = block.forward(tokens, &vec, rope, lengths);
+            let device = block.device();
+            (local_vec, local) = (place(local_vec, &device), local.place(&device));
+            tokens = place(tokens, &device);
+            tokens = block.forward(tokens, &local_vec, &local.rope, &local.lengths);
         }
-        self.velocity(tokens, &vec, &sequence)
+        self.velocity(place(tokens, &home), &vec, &sequence)
     }
 
     /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every

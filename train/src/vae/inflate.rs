@@ -31,7 +31,7 @@ pub fn inflate(vae: Vae) -> Vae {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, Device, Distribution};
+    use burn::tensor::{DType, Device, Distribution, Tensor};
     use burn_hunyuan_vae::VaeConfig;
 
     #[test]

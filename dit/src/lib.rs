@@ -12,6 +12,7 @@ mod modulation;
 mod refiner;
 mod rope;
 mod single_block;
+mod split;
 
 use burn::{module::Module, nn::conv::Conv3d, tensor::Tensor};
 use burn_hunyuan_kernels::silu;
@@ -26,6 +27,7 @@ pub use mlp::Mlp;
 pub use refiner::{RefinerBlock, TextRefiner};
 pub use rope::Rope;
 pub use single_block::SingleBlock;
+pub use split::place;
 
 /// Added to the variance by every layer norm.
 const NORM_EPS: f64 = 1e-6;
@@ -112,15 +114,23 @@ impl Dit {
         vec: &Tensor<2>,
         sequence: &Sequence,
     ) -> Tensor<3> {
-        let Sequence { rope, lengths, .. } = sequence;
+        let home = image.device();
+        // Where a block is: with one device, always the same.
+        let (mut vec, mut local) = (vec.clone(), sequence.clone());
         for block in dual_blocks {
-            (image, text) = block.forward(image, text, vec, rope, lengths);
+            let device = block.device();
+            (vec, local) = (place(vec, &device), local.place(&device));
+            (image, text) = (place(image, &device), place(text, &device));
+            (image, text) = block.forward(image, text, &vec, &local.rope, &local.lengths);
         }
         let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
         for block in &self.single_blocks {
-            tokens = block.forward(tokens, vec, rope, lengths);
+            let device = block.device();
+            (vec, local) = (place(vec, &device), local.place(&device));
+            tokens = place(tokens, &device);
+            tokens = block.forward(tokens, &vec, &local.rope, &local.lengths);
         }
-        tokens
+        place(tokens, &home)
     }
 
     /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every

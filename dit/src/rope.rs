@@ -3,6 +3,8 @@
 use burn::tensor::{DType, Device, Tensor};
 use burn_hunyuan_kernels::rotate_pairs;
 
+use crate::place;
+
 /// Rotation angles of a sequence of image tokens followed by text tokens.
 ///
 /// A head's channels are divided among time, height and width; each part is rotated by the
@@ -50,6 +52,14 @@ impl Rope {
         Self {
             cos: table(f32::cos, 1.0),
             sin: table(f32::sin, 0.0),
+        }
+    }
+
+    /// The same on another device.
+    pub(crate) fn place(self, device: &Device) -> Self {
+        Self {
+            cos: place(self.cos, device),
+            sin: place(self.sin, device),
         }
     }
 

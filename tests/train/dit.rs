@@ -107,6 +107,26 @@ fn loss_and_every_gradient_are_torchs() {
     println!("{} gradients, worst deviation {worst:.2e}", reference.len());
 }
 
+/// Blocks on flex and on the device under test, which makes two of them where it is another: every
+/// gradient stays torch's.
+#[test]
+fn blocks_on_two_devices_learn_the_same() {
+    let Some(device) = device() else { return };
+    let fixture = Fixture::open("train/dit.safetensors");
+    let devices = [flex(), device].map(Device::autodiff);
+    let dit = model(&fixture, "weights.", &devices[0]).split(&devices);
+    let (point, condition) = batch(&fixture, &flex());
+    let reference = parameters(&model(&fixture, "gradients.", &flex()));
+    for of in [gradients, gradients_by_block] {
+        let (_, ours) = of(&dit, &point, &condition, 1.0);
+        assert!(ours.norm() > 0.0);
+        for (name, deviation) in deviations(&ours, &reference) {
+            let same = is_zero_by_theory(&name) || deviation < 1e-3;
+            assert!(same, "{name}: {deviation:.2e}");
+        }
+    }
+}
+
 /// Computing the blocks again changes the memory, not the gradients.
 #[test]
 fn recomputed_gradients_are_the_plain_ones() {

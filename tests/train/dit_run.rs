@@ -78,7 +78,7 @@ pub fn recipe(shards: &Path, steps: u64) -> Recipe {
     }
 }
 
-fn task(recipe: &Recipe, config: &DitConfig) -> DitTask {
+pub fn task(recipe: &Recipe, config: &DitConfig) -> DitTask {
     let shards = Shards::open(&recipe.shards).unwrap();
     let model = initialise(config.init(&flex().autodiff()), recipe.run.seed);
     DitTask::new(model, config, None, shards, recipe).unwrap()

@@ -5,6 +5,7 @@
 mod attention;
 #[path = "../common/mod.rs"]
 mod common;
+mod devices;
 mod dit;
 mod dit_run;
 mod lora;

@@ -33,6 +33,17 @@ pub enum Error {
     /// The data cannot be trained on.
     #[error("{0}")]
     Data(String),
+    /// A device failed, as a remote one does when its machine is gone.
+    #[error(
+        "the device {device} failed: {reason}; the last checkpoint is intact: give --resume to go \
+         on from it"
+    )]
+    Device {
+        /// What it was called.
+        device: String,
+        /// What the backend said.
+        reason: String,
+    },
     /// The losses left the path and did not come back.
     #[error(
         "stopped after {skipped} skipped steps in a row, the last at step {step}: {reason}; \

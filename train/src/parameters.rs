@@ -117,8 +117,8 @@ fn collect<M: Module>(module: &M, wanted: fn(bool) -> bool) -> Parameters {
     collect.parameters
 }
 
-/// `module` with the values of `parameters`, each cast to the module's own dtype. Parameters that
-/// are not named keep their values.
+/// `module` with the values of `parameters`, each cast to the module's own dtype and brought to its
+/// device. Parameters that are not named keep their values.
 pub fn with_parameters<M: Module>(module: M, parameters: &Parameters) -> M {
     struct Assign<'a> {
         path: ParameterPath,
@@ -137,6 +137,7 @@ pub fn with_parameters<M: Module>(module: M, parameters: &Parameters) -> M {
             };
             param.map(|old| {
                 let new = new.values.clone().reshape(old.dims()).cast(old.dtype());
+                let new = new.to_device(&old.device());
                 match old.is_autodiff() {
                     true => new.autodiff().set_require_grad(old.is_require_grad()),
                     false => new,

@@ -1,6 +1,9 @@
 //! Guidance distillation: one pass that does what guidance needs two for.
 
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
 use burn_hunyuan_dit::{Condition, Dit};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
@@ -57,6 +60,11 @@ impl Teacher {
     /// A teacher, which is not trained.
     pub fn new(model: &Dit) -> Self {
         Self(model.valid())
+    }
+
+    /// The same on another device.
+    pub fn fork(&self, device: &Device) -> Self {
+        Self(self.0.clone().fork(device))
     }
 
     /// The velocity with classifier-free guidance, `empty + scale · (told − empty)`, at a point of

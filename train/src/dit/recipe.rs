@@ -13,6 +13,10 @@ use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
 pub struct Recipe {
     /// What `burn-hunyuan cache` wrote.
     pub shards: PathBuf,
+    /// The devices to train on, as `--device` takes them, which comes first; none: `auto`.
+    pub devices: Vec<String>,
+    /// What is divided among several devices.
+    pub split: Split,
     /// What is trained.
     pub model: ModelConfig,
     /// How long, and what is kept.
@@ -29,6 +33,18 @@ pub struct Recipe {
     pub distill: DistillConfig,
     /// The low-rank updates; only `train lora` looks at it.
     pub lora: LoraConfig,
+}
+
+/// How several devices share the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Each has the whole model and batches of its own: a step has as many batches as there are
+    /// devices, times `batch.accumulate`.
+    #[default]
+    Batch,
+    /// Each has a range of the model's blocks, for a model that is larger than one device.
+    Blocks,
 }
 
 /// Section `[model]` of a configuration.

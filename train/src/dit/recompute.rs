@@ -3,7 +3,7 @@
 //! "Gradient checkpointing", arXiv 1604.06174, applied to the model from outside.
 
 use burn::{module::Module, tensor::Tensor};
-use burn_hunyuan_dit::{Condition, Dit};
+use burn_hunyuan_dit::{Condition, Dit, place};
 
 use super::{PathPoint, flow::mean_squared_error};
 use crate::optimizer::Gradients;
@@ -24,22 +24,30 @@ pub fn gradients_by_block(
     // Forward, without automatic differentiation: what each block sees is all that is kept.
     let plain = model.valid();
     let (mut image, mut text, vec, sequence) = embed(&plain);
-    let (rope, lengths) = (&sequence.rope, &sequence.lengths);
+    let home = image.device();
     let image_tokens = image.dims()[1];
+    // Where a block is: with one device, always the same.
+    let (mut local_vec, mut local) = (vec.clone(), sequence.clone());
     let mut dual_inputs = Vec::with_capacity(plain.dual_blocks.len());
     for block in &plain.dual_blocks {
+        let device = block.device();
+        (local_vec, local) = (place(local_vec, &device), local.place(&device));
+        (image, text) = (place(image, &device), place(text, &device));
         dual_inputs.push((image.clone(), text.clone()));
-        (image, text) = block.forward(image, text, &vec, rope, lengths);
+        (image, text) = block.forward(image, text, &local_vec, &local.rope, &local.lengths);
     }
     let mut tokens = Tensor::cat(vec![image, text], 1);
     let mut single_inputs = Vec::with_capacity(plain.single_blocks.len());
     for block in &plain.single_blocks {
+        let device = block.device();
+        (local_vec, local) = (place(local_vec, &device), local.place(&device));
+        tokens = place(tokens, &device);
         single_inputs.push(tokens.clone());
-        tokens = block.forward(tokens, &vec, rope, lengths);
+        tokens = block.forward(tokens, &local_vec, &local.rope, &local.lengths);
     }
 
     // Backward, the last part first.
-    let (x, v) = (leaf(tokens), leaf(vec.clone()));
+    let (x, v) = (leaf(place(tokens, &home)), leaf(vec));
     let velocity = model.velocity(x.clone(), &v, &sequence);
     let loss = mean_squared_error(velocity, point.velocity.clone()) * share;
     let mut backward = loss.backward();
@@ -51,13 +59,15 @@ pub fn gradients_by_block(
         let Some(input) = single_inputs.pop() else {
             break;
         };
-        let (x, v) = (leaf(input), leaf(vec.clone()));
-        let out = block.forward(x.clone(), &v, rope, lengths);
-        let mut backward = product(out, grad).backward();
+        let device = block.device();
+        (local_vec, local) = (place(local_vec, &device), local.place(&device));
+        let (x, v) = (leaf(input), leaf(local_vec.clone()));
+        let out = block.forward(x.clone(), &v, &local.rope, &local.lengths);
+        let mut backward = product(out, place(grad, &device)).backward();
         let name = format!("single_blocks.{i}.");
         gradients.add(Gradients::of_part(block, &name, &mut backward));
         grad = gradient(&x, &mut backward);
-        grad_vec = grad_vec + gradient(&v, &mut backward);
+        grad_vec = grad_vec + place(gradient(&v, &mut backward), &home);
     }
 
     let text_tokens = grad.dims()[1] - image_tokens;
@@ -67,18 +77,22 @@ pub fn gradients_by_block(
         let Some((image, text)) = dual_inputs.pop() else {
             break;
         };
-        let (x, y, v) = (leaf(image), leaf(text), leaf(vec.clone()));
-        let (image, text) = block.forward(x.clone(), y.clone(), &v, rope, lengths);
-        let surrogate = product(image, grad_image) + product(text, grad_text);
+        let device = block.device();
+        (local_vec, local) = (place(local_vec, &device), local.place(&device));
+        let (x, y, v) = (leaf(image), leaf(text), leaf(local_vec.clone()));
+        let (image, text) = block.forward(x.clone(), y.clone(), &v, &local.rope, &local.lengths);
+        let surrogate =
+            product(image, place(grad_image, &device)) + product(text, place(grad_text, &device));
         let mut backward = surrogate.backward();
         let name = format!("dual_blocks.{i}.");
         gradients.add(Gradients::of_part(block, &name, &mut backward));
         grad_image = gradient(&x, &mut backward);
         grad_text = gradient(&y, &mut backward);
-        grad_vec = grad_vec + gradient(&v, &mut backward);
+        grad_vec = grad_vec + place(gradient(&v, &mut backward), &home);
     }
 
     let (image, text, vec, _) = embed(model);
+    let [grad_image, grad_text] = [grad_image, grad_text].map(|x| place(x, &home));
     let surrogate = product(image, grad_image) + product(text, grad_text) + product(vec, grad_vec);
     // Beside a LoRA nothing learns here.
     if surrogate.is_tracked() {

@@ -11,8 +11,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use super::{
-    Batches, PathPoint, Position, Recipe, Sampler, Shards, Teacher, gradients, gradients_by_block,
-    noise,
+    Batches, Part, PathPoint, Position, Recipe, Sampler, Shards, Teacher, gradients,
+    gradients_by_block, gradients_in_parallel, noise,
+    parallel::{Replica, guarded},
 };
 use crate::{
     error::{Error, Result},
@@ -39,6 +40,10 @@ pub struct DitTask {
     batches: Batches,
     position: Position,
     recipe: Recipe,
+    /// What the first device is called in messages.
+    device_name: String,
+    /// The others, where each has batches of its own.
+    replicas: Vec<Replica>,
     sampler: Option<Sampler>,
     device: Device,
     on_evaluation: Option<Listener>,
@@ -107,6 +112,8 @@ impl DitTask {
             recipe: recipe.clone(),
             sampler: None,
             on_evaluation: None,
+            device_name: "of the model".into(),
+            replicas: Vec::new(),
         })
     }
 
@@ -124,6 +131,23 @@ impl DitTask {
         self.optimizer.average()
     }
 
+    /// Trains on several devices at once, given with their names for messages. The first is the one
+    /// that the model is on; each of the others gets a copy.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn with_devices(mut self, devices: &[(String, Device)]) -> Result<Self> {
+        let Some(((name, _), others)) = devices.split_first() else {
+            return Ok(self);
+        };
+        self.device_name.clone_from(name);
+        let copy = |(name, device): &(String, Device)| {
+            Replica::new(name.clone(), device, &self.model, self.teacher.as_ref())
+        };
+        self.replicas = others.iter().map(copy).collect::<Result<_>>()?;
+        Ok(self)
+    }
+
     /// Generates samples with `sampler`, as often as the configuration says.
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
         self.sampler = Some(sampler);
@@ -136,10 +160,8 @@ impl DitTask {
     }
 
     /// Latents of clips of one size: `[batch, channels, frames, height, width]`.
-    fn latents(&self, clips: &[usize]) -> Result<Tensor<5>> {
-        let latents = clips
-            .iter()
-            .map(|&clip| self.shards.latents(clip, &self.device));
+    fn latents(&self, clips: &[usize], device: &Device) -> Result<Tensor<5>> {
+        let latents = clips.iter().map(|&clip| self.shards.latents(clip, device));
         Ok(Tensor::stack(
             latents.collect::<Result<Vec<Tensor<4>>>>()?,
             0,
@@ -148,8 +170,8 @@ impl DitTask {
 
     /// One caption of each clip, padded to the longest of them. `None` is the empty one. Scale 1
     /// is no guidance.
-    fn condition(&self, captions: &[(usize, Option<usize>)]) -> Result<Condition> {
-        let caption = |&(clip, caption)| self.shards.caption(clip, caption, &self.device);
+    fn condition(&self, captions: &[(usize, Option<usize>)], device: &Device) -> Result<Condition> {
+        let caption = |&(clip, caption)| self.shards.caption(clip, caption, device);
         let captions = captions.iter().map(caption).collect::<Result<Vec<_>>>()?;
         let text_lengths: Vec<usize> = captions
             .iter()
@@ -162,10 +184,10 @@ impl DitTask {
             if tokens == longest {
                 return states;
             }
-            let padding = Tensor::zeros([longest - tokens, channels], (&self.device, DType::F32));
+            let padding = Tensor::zeros([longest - tokens, channels], (device, DType::F32));
             Tensor::cat(vec![states, padding], 0)
         });
-        let options = (&self.device, DType::F32);
+        let options = (device, DType::F32);
         let guidance = Tensor::full([text_lengths.len()], 1000.0, options);
         Ok(Condition {
             text: Tensor::stack(padded.collect(), 0),
@@ -175,21 +197,58 @@ impl DitTask {
         })
     }
 
+    /// Brings the latest weights to the other devices.
+    fn update_replicas(&mut self) -> Result<()> {
+        let weights = self.optimizer.weights();
+        let mut replicas = self.replicas.iter_mut();
+        replicas.try_for_each(|replica| replica.update(weights))
+    }
+
     /// Noise and times for clips.
-    fn point(&self, clips: &[usize], rng: &mut ChaCha12Rng) -> Result<PathPoint> {
-        let latents = self.latents(clips)?;
+    fn point(&self, clips: &[usize], rng: &mut ChaCha12Rng, device: &Device) -> Result<PathPoint> {
+        let latents = self.latents(clips, device)?;
         let [batch, channels, frames, height, width] = latents.dims();
         let tokens = image_tokens(self.patch, [channels, frames, height, width]);
-        let noise = noise(latents.dims(), rng, &self.device);
+        let noise = noise(latents.dims(), rng, device);
         let draw = |_| self.recipe.flow.draw_time(tokens, rng);
         let times: Vec<f32> = (0..batch).map(draw).collect();
         Ok(PathPoint::new(latents, noise, &times))
     }
 
-    /// The next batch: what the transformer sees, and the velocity it should see there.
-    fn batch(&mut self, rng: &mut ChaCha12Rng) -> Result<(PathPoint, Condition)> {
-        let clips = self.batches.next(&mut self.position, rng);
-        let mut point = self.point(&clips, rng)?;
+    /// The next batches, one for each device.
+    fn parts(&mut self, rng: &mut ChaCha12Rng) -> Result<Vec<Part>> {
+        let (device, model, name) = (&self.device, &self.model, &self.device_name);
+        let first = (device, model, self.teacher.as_ref(), name);
+        let others = self.replicas.iter();
+        let others = others.map(|r| (&r.device, &r.model, r.teacher.as_ref(), &r.name));
+        let mut position = self.position.clone();
+        let parts = std::iter::once(first)
+            .chain(others)
+            .map(|(device, model, teacher, name)| {
+                let clips = self.batches.next(&mut position, rng);
+                let batch = guarded(name, || self.batch(&clips, rng, device, teacher))?;
+                let (point, condition) = batch?;
+                Ok(Part {
+                    name: name.clone(),
+                    model: model.clone(),
+                    point,
+                    condition,
+                })
+            });
+        let parts = parts.collect();
+        self.position = position;
+        parts
+    }
+
+    /// A batch on a device: what the transformer sees, and the velocity it should see there.
+    fn batch(
+        &self,
+        clips: &[usize],
+        rng: &mut ChaCha12Rng,
+        device: &Device,
+        teacher: Option<&Teacher>,
+    ) -> Result<(PathPoint, Condition)> {
+        let mut point = self.point(clips, rng, device)?;
         let dropout = self.recipe.batch.caption_dropout;
         let captions: Vec<_> = clips
             .iter()
@@ -198,13 +257,13 @@ impl DitTask {
                 (clip, (rng.random::<f64>() >= dropout).then_some(told))
             })
             .collect();
-        let mut condition = self.condition(&captions)?;
-        if let Some(teacher) = &self.teacher {
+        let mut condition = self.condition(&captions, device)?;
+        if let Some(teacher) = teacher {
             let scales = self.recipe.distill.draw_scales(clips.len(), rng);
             let untold: Vec<_> = clips.iter().map(|&clip| (clip, None)).collect();
-            let empty = self.condition(&untold)?;
+            let empty = self.condition(&untold, device)?;
             point.velocity = teacher.guided_velocity(&point, &condition, &empty, &scales);
-            let scales = Tensor::<1>::from_data(scales.as_slice(), (&self.device, DType::F32));
+            let scales = Tensor::<1>::from_data(scales.as_slice(), (device, DType::F32));
             condition.guidance = Some(scales * 1000.0);
         }
         Ok((point, condition))
@@ -216,19 +275,19 @@ impl Task for DitTask {
         // All that a step draws follows from the seed and its number; nothing has to be saved.
         let mut rng = ChaCha12Rng::seed_from_u64(self.recipe.run.seed);
         rng.set_stream(step);
-        let parts = self.recipe.batch.accumulate;
+        let rounds = self.recipe.batch.accumulate;
+        let share = 1.0 / (rounds * (1 + self.replicas.len())) as f64;
+        let of = match self.recipe.model.recompute {
+            true => gradients_by_block,
+            false => gradients,
+        };
         let (mut loss, mut sum) = (0.0, Gradients::default());
-        for _ in 0..parts {
-            let (point, condition) = self.batch(&mut rng)?;
-            let share = 1.0 / parts as f64;
-            let (part, part_gradients) = match self.recipe.model.recompute {
-                true => gradients_by_block(&self.model, &point, &condition, share),
-                false => gradients(&self.model, &point, &condition, share),
-            };
+        for _ in 0..rounds {
+            let (part, gradients) = gradients_in_parallel(self.parts(&mut rng)?, share, of)?;
             loss += part;
-            sum.add(part_gradients);
+            sum.add(gradients);
         }
-        let norm = sum.norm();
+        let norm = guarded(&self.device_name, || sum.norm())?;
         self.pending = Some((sum, norm));
         let learning_rate = self.optimizer.learning_rate();
         Ok(Metrics::new(loss)
@@ -238,9 +297,10 @@ impl Task for DitTask {
 
     fn update(&mut self) -> Result<()> {
         if let Some((gradients, norm)) = self.pending.take() {
-            self.model = self.optimizer.step(self.model.clone(), gradients, norm);
+            let (optimizer, model) = (&mut self.optimizer, self.model.clone());
+            self.model = guarded(&self.device_name, || optimizer.step(model, gradients, norm))?;
         }
-        Ok(())
+        self.update_replicas()
     }
 
     /// The averaged weights' loss on the held-out clips, at noise and times that never change.
@@ -255,8 +315,8 @@ impl Task for DitTask {
         let (model, mut sum) = (self.averaged(), 0.0);
         for clip in 0..held_out {
             let mut rng = ChaCha12Rng::seed_from_u64(clip as u64);
-            let point = self.point(&[clip], &mut rng)?;
-            let condition = self.condition(&[(clip, Some(0))])?;
+            let point = self.point(&[clip], &mut rng, &self.device)?;
+            let condition = self.condition(&[(clip, Some(0))], &self.device)?;
             sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
         }
         Ok(Some(Metrics::new(sum / held_out as f64)))
@@ -275,7 +335,8 @@ impl Task for DitTask {
     }
 
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
-        self.optimizer.save(checkpoint, self.name)?;
+        let save = || self.optimizer.save(checkpoint, self.name);
+        guarded(&self.device_name, save)??;
         checkpoint.state("position", &self.position)
     }
 
@@ -283,7 +344,7 @@ impl Task for DitTask {
         let model = self.model.clone();
         self.model = self.optimizer.restore(checkpoint, self.name, model)?;
         self.position = checkpoint.state("position")?;
-        Ok(())
+        self.update_replicas()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Tensor},
+    tensor::{DType, Device, Tensor},
 };
 use burn_hunyuan_kernels::ParameterPath;
 
@@ -78,16 +78,24 @@ impl Gradients {
         }
     }
 
+    /// The same gradients on another device.
+    pub fn to_device(self, device: &Device) -> Self {
+        let moved = |(name, gradient): (String, Tensor<1>)| (name, gradient.to_device(device));
+        self.0.into_iter().map(moved).collect()
+    }
+
     /// The length of all gradients as one vector.
     pub fn norm(&self) -> f64 {
         let squares = self
             .0
             .values()
             .map(|gradient| gradient.clone().square().sum());
-        let squares: Vec<_> = squares.collect();
-        if squares.is_empty() {
+        let mut squares: Vec<_> = squares.collect();
+        let Some(device) = squares.first().map(Tensor::device) else {
             return 0.0;
-        }
+        };
+        // A model may be on several devices.
+        squares = squares.into_iter().map(|x| x.to_device(&device)).collect();
         // One read for the whole model: each waits for the device.
         let sum = Tensor::cat(squares, 0).sum().into_scalar::<f32>();
         f64::from(sum).sqrt()
@@ -114,7 +122,6 @@ impl FromIterator<(String, Tensor<1>)> for Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     fn gradients(values: [[f32; 2]; 2]) -> Gradients {
         let tensor = |x| Tensor::from_floats(x, &Device::flex());

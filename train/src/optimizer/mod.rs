@@ -135,6 +135,11 @@ impl Optimizer {
         with_parameters(module, self.adamw.weights())
     }
 
+    /// The latest weights, f32.
+    pub fn weights(&self) -> &Parameters {
+        self.adamw.weights()
+    }
+
     /// The learning rate of the next step.
     pub fn learning_rate(&self) -> f64 {
         self.schedule.learning_rate(self.adamw.steps())

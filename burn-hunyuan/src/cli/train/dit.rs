@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 use burn::tensor::{Device, FloatDType};
 use burn_hunyuan_dit::{Dit, DitConfig};
 use burn_hunyuan_train::{
-    dit::{DitTask, ModelConfig, Recipe, Shards, Teacher, initialise, student},
+    dit::{DitTask, ModelConfig, Recipe, Shards, Split, Teacher, initialise, student},
     parameters::cast,
 };
 use clap::Args;
@@ -30,8 +30,8 @@ pub(super) struct TrainDistill {
 
 impl TrainDit {
     pub fn run(self) -> Result<()> {
-        train(&self.options, |recipe, device| {
-            let (config, model) = start(&recipe.model, recipe.run.seed, device)?;
+        train(&self.options, |recipe, devices| {
+            let (config, model) = start(&recipe.model, recipe.run.seed, devices)?;
             Ok((config, model, None))
         })
     }
@@ -39,8 +39,8 @@ impl TrainDit {
 
 impl TrainDistill {
     pub fn run(self) -> Result<()> {
-        train(&self.options, |recipe, device| {
-            let (config, teacher) = start(&recipe.model, recipe.run.seed, device)?;
+        train(&self.options, |recipe, devices| {
+            let (config, teacher) = start(&recipe.model, recipe.run.seed, devices)?;
             if config.guidance {
                 let weights = &recipe.model.weights;
                 return Err(Error::Unusable(format!(
@@ -50,7 +50,11 @@ impl TrainDistill {
             }
             let config = config.with_guidance(true);
             let dtype = dtype(&recipe.model.dtype)?;
-            let model = student(config.init(device), &teacher, recipe.run.seed);
+            let model = student(
+                config.init(&devices[0]).split(devices),
+                &teacher,
+                recipe.run.seed,
+            );
             Ok((config, cast(model, dtype), Some(Teacher::new(&teacher))))
         })
     }
@@ -63,28 +67,56 @@ type Start = (DitConfig, Dit, Option<Teacher>);
 /// the run.
 fn train(
     options: &TrainOptions,
-    start: impl FnOnce(&Recipe, &Device) -> Result<Start>,
+    start: impl FnOnce(&Recipe, &[Device]) -> Result<Start>,
 ) -> Result<()> {
     let recipe: Recipe = options.read()?;
     recipe.validate()?;
     let shards = Shards::open(&recipe.shards)?;
-    let device = options.device()?;
-    let (config, model, teacher) = start(&recipe, &device.clone().autodiff())?;
-    let mut task = DitTask::new(model, &config, teacher, shards, &recipe)?;
-    if let Some(sampler) = sampler(&recipe.samples, &config, &device)? {
-        task = task.with_sampler(sampler);
-    }
+    let devices = options.devices(&recipe.devices)?;
+    let (config, model, teacher) = start(&recipe, &of_the_model(&recipe, &devices))?;
+    let task = DitTask::new(model, &config, teacher, shards, &recipe)?;
+    let mut task = equip(task, &recipe, &config, &devices)?;
     options.train(&recipe.run, &recipe, &mut task)?;
     let folder = options.folder().join("transformer");
     save_trained(&folder, &config, task.average())
 }
 
-/// The model that the section `[model]` of a configuration describes.
-pub(super) fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<(DitConfig, Dit)> {
+/// The devices that the model is on: the first, or all where they share its blocks.
+pub(super) fn of_the_model(recipe: &Recipe, devices: &[(String, Device)]) -> Vec<Device> {
+    let devices = devices.iter().map(|(_, device)| device.clone().autodiff());
+    match recipe.split {
+        Split::Batch => devices.take(1).collect(),
+        Split::Blocks => devices.collect(),
+    }
+}
+
+/// `task` with all devices that have batches of their own, and with what generates its samples.
+pub(super) fn equip(
+    mut task: DitTask,
+    recipe: &Recipe,
+    config: &DitConfig,
+    devices: &[(String, Device)],
+) -> Result<DitTask> {
+    if recipe.split == Split::Batch {
+        task = task.with_devices(devices)?;
+    }
+    Ok(match sampler(&recipe.samples, config, &devices[0].1)? {
+        Some(sampler) => task.with_sampler(sampler),
+        None => task,
+    })
+}
+
+/// The model that the section `[model]` of a configuration describes, its blocks on `devices`.
+pub(super) fn start(
+    recipe: &ModelConfig,
+    seed: u64,
+    devices: &[Device],
+) -> Result<(DitConfig, Dit)> {
+    let device = &devices[0];
     let dtype = dtype(&recipe.dtype)?;
     if recipe.weights != "random" {
         let part = Model::open(&[&recipe.weights])?.transformer()?;
-        let model = part.config.init(device);
+        let model = part.config.init(device).split(devices);
         let go_on = &mut |_, _| ControlFlow::Continue(());
         let model = load_module(model, &part.weights, dtype, go_on)?;
         return Ok((part.config, model));
@@ -95,7 +127,7 @@ pub(super) fn start(recipe: &ModelConfig, seed: u64, device: &Device) -> Result<
         folder => transformer_config(Path::new(folder))?,
     };
     let config = config.with_guidance(recipe.guidance);
-    let model = initialise(config.init(device), seed);
+    let model = initialise(config.init(device).split(devices), seed);
     Ok((config, cast(model, dtype)))
 }
 

@@ -9,7 +9,7 @@ use burn_hunyuan_train::{
 };
 use clap::Args;
 
-use super::{super::lora::Format, TrainOptions, dit, samples::sampler};
+use super::{super::lora::Format, TrainOptions, dit};
 use crate::{
     checkpoint::{Lora, LoraFormat},
     error::{Error, Result},
@@ -36,13 +36,11 @@ impl TrainLora {
             return Err(Error::Unusable(message.into()));
         }
         let shards = Shards::open(&recipe.shards)?;
-        let device = self.options.device()?;
-        let (config, model) =
-            dit::start(&recipe.model, recipe.run.seed, &device.clone().autodiff())?;
-        let mut task = DitTask::lora(model, &config, shards, &recipe)?;
-        if let Some(sampler) = sampler(&recipe.samples, &config, &device)? {
-            task = task.with_sampler(sampler);
-        }
+        let devices = self.options.devices(&recipe.devices)?;
+        let of_the_model = dit::of_the_model(&recipe, &devices);
+        let (config, model) = dit::start(&recipe.model, recipe.run.seed, &of_the_model)?;
+        let task = DitTask::lora(model, &config, shards, &recipe)?;
+        let task = dit::equip(task, &recipe, &config, &devices)?;
 
         let path = self.options.folder().join("lora.safetensors");
         let (alpha, format) = (recipe.lora.alpha, LoraFormat::from(self.format));

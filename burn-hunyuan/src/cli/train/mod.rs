@@ -76,9 +76,10 @@ struct TrainOptions {
     /// Go on with the run that the folder holds
     #[arg(long)]
     resume: bool,
-    /// The device; see `burn-hunyuan devices`
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
+    /// The device, by default the configuration's or `auto`; see `burn-hunyuan devices`. Repeated,
+    /// several share the work as the configuration's `split` says
+    #[arg(long = "device", value_name = "DEVICE")]
+    devices: Vec<String>,
     /// Override a field of the configuration, for example `run.steps=100`; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -88,8 +89,24 @@ struct TrainOptions {
 }
 
 impl TrainOptions {
+    /// The only device of a kind of training that takes no more.
     fn device(&self) -> Result<Device> {
-        Ok(device::open(&self.device)?)
+        match self.devices.as_slice() {
+            [] => Ok(device::open("auto")?),
+            [name] => Ok(device::open(name)?),
+            _ => Err(Error::Request("this is trained on one device".into())),
+        }
+    }
+
+    /// The devices by name, at least one: those of the command line, else those of the
+    /// configuration.
+    fn devices(&self, configured: &[String]) -> Result<Vec<(String, Device)>> {
+        let names = match (self.devices.as_slice(), configured) {
+            ([], []) => &["auto".to_string()],
+            ([], names) | (names, _) => names,
+        };
+        let open = |name: &String| Ok((name.clone(), device::open(name)?));
+        names.iter().map(open).collect()
     }
 
     fn read<C: DeserializeOwned>(&self) -> Result<C> {

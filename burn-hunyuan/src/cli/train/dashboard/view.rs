@@ -16,7 +16,7 @@ use ratatui::{
 const LINES: usize = 100;
 /// Steps whose mean time tells the speed.
 const RECENT: usize = 50;
-/// Points of a curve from which on neighbours become one.
+/// Points at which a curve has too many, and pairs become one; even.
 const POINTS: usize = 2000;
 
 /// A run so far.
@@ -119,10 +119,21 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
     }
 }
 
+/// The mean step and the mean value.
+fn mean(points: &[(f64, f64)]) -> (f64, f64) {
+    let add = |sum: (f64, f64), point: &(f64, f64)| (sum.0 + point.0, sum.1 + point.1);
+    let sum = points.iter().fold((0.0, 0.0), add);
+    (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
+}
+
 /// A number over the steps.
 #[derive(Default)]
 struct Curve {
+    /// Steps and values; each the mean of two to the power of `halvings` of those that came.
     points: Vec<(f64, f64)>,
+    halvings: u32,
+    /// What came since the last point.
+    waiting: Vec<(f64, f64)>,
     latest: f64,
 }
 
@@ -130,14 +141,15 @@ impl Curve {
     fn add(&mut self, step: u64, value: f64) {
         self.latest = value;
         if value.is_finite() {
-            self.points.push((step as f64, value));
+            self.waiting.push((step as f64, value));
         }
-        if self.points.len() > POINTS {
-            let mean = |pair: &[(f64, f64)]| match pair {
-                [a, b] => ((a.0 + b.0) / 2.0, (a.1 + b.1) / 2.0),
-                _ => pair[0],
-            };
+        if self.waiting.len() == 1 << self.halvings {
+            self.points.push(mean(&self.waiting));
+            self.waiting.clear();
+        }
+        if self.points.len() == POINTS {
             self.points = self.points.chunks(2).map(mean).collect();
+            self.halvings += 1;
         }
     }
 

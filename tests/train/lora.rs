@@ -65,9 +65,12 @@ fn loss_and_the_gradient_of_every_matrix_are_pefts() {
             "{loss} {expected}"
         );
         assert_eq!(ours.iter().count(), 34);
+        let mut worst = 0.0_f32;
         for (name, deviation) in deviations(&ours, &reference) {
+            worst = worst.max(deviation);
             assert!(deviation < 1e-3, "{name}: {deviation:.2e}");
         }
+        println!("34 gradients, worst deviation {worst:.2e}");
     }
 }
 

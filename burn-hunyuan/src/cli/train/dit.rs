@@ -69,10 +69,10 @@ fn train(
     options: &TrainOptions,
     start: impl FnOnce(&Recipe, &[Device]) -> Result<Start>,
 ) -> Result<()> {
-    let recipe: Recipe = options.read()?;
+    let mut recipe: Recipe = options.read()?;
     recipe.validate()?;
     let shards = Shards::open(&recipe.shards)?;
-    let devices = options.devices(&recipe.devices)?;
+    let devices = options.devices(&mut recipe.devices)?;
     let (config, model, teacher) = start(&recipe, &of_the_model(&recipe, &devices))?;
     let task = DitTask::new(model, &config, teacher, shards, &recipe)?;
     let mut task = equip(task, &recipe, &config, &devices)?;

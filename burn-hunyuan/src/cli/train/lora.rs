@@ -28,7 +28,7 @@ impl TrainLora {
     /// After every evaluation, and however the run ends, the averaged LoRA is in
     /// `RUN/lora.safetensors`.
     pub fn run(self) -> Result<()> {
-        let recipe: Recipe = self.options.read()?;
+        let mut recipe: Recipe = self.options.read()?;
         recipe.validate()?;
         if recipe.model.weights == "random" {
             let message = "a LoRA is trained beside a transformer's weights; name them in \
@@ -36,7 +36,7 @@ impl TrainLora {
             return Err(Error::Unusable(message.into()));
         }
         let shards = Shards::open(&recipe.shards)?;
-        let devices = self.options.devices(&recipe.devices)?;
+        let devices = self.options.devices(&mut recipe.devices)?;
         let of_the_model = dit::of_the_model(&recipe, &devices);
         let (config, model) = dit::start(&recipe.model, recipe.run.seed, &of_the_model)?;
         let task = DitTask::lora(model, &config, shards, &recipe)?;

@@ -98,15 +98,17 @@ impl TrainOptions {
         }
     }
 
-    /// The devices by name, at least one: those of the command line, else those of the
-    /// configuration.
-    fn devices(&self, configured: &[String]) -> Result<Vec<(String, Device)>> {
-        let names = match (self.devices.as_slice(), configured) {
-            ([], []) => &["auto".to_string()],
-            ([], names) | (names, _) => names,
-        };
+    /// The devices by name, at least one: those of the command line, else those that are
+    /// `configured`, which is brought up to date.
+    fn devices(&self, configured: &mut Vec<String>) -> Result<Vec<(String, Device)>> {
+        if !self.devices.is_empty() {
+            configured.clone_from(&self.devices);
+        }
+        if configured.is_empty() {
+            configured.push("auto".into());
+        }
         let open = |name: &String| Ok((name.clone(), device::open(name)?));
-        names.iter().map(open).collect()
+        configured.iter().map(open).collect()
     }
 
     fn read<C: DeserializeOwned>(&self) -> Result<C> {

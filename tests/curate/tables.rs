@@ -24,7 +24,7 @@ fn full_row() -> Row {
 fn pyarrow_reads_the_tables() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clips.parquet");
-    tables::write(&path, CLIPS, &[full_row(), Row::new()]).unwrap();
+    tables::write(&path, &CLIPS, &[full_row(), Row::new()]).unwrap();
     let program = "
 import sys, pyarrow.parquet as parquet
 table = parquet.read_table(sys.argv[1])
@@ -53,7 +53,7 @@ print(full['caption'], full['pictures'], full['seconds'], full['consent'], sep='
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaint}");
     let mut lines = said.lines();
-    for column in CLIPS {
+    for column in CLIPS.iter() {
         let kind = match column.kind {
             tables::Kind::Text => "string",
             tables::Kind::Integer => "int64",
@@ -74,7 +74,7 @@ fn the_documentation_has_every_column() {
     let (before, clips) = docs
         .split_once("`clips.parquet`; `images.parquet`")
         .unwrap();
-    for (part, columns) in [(before, SOURCES), (clips, CLIPS)] {
+    for (part, columns) in [(before, &SOURCES), (clips, &CLIPS)] {
         let lines = part.lines().filter_map(|line| line.strip_prefix("| `"));
         let named: Vec<_> = lines
             .filter_map(|line| line.split_once("` | "))

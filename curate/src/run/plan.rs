@@ -59,8 +59,8 @@ impl Plan {
     /// # Errors
     /// If a file cannot be written.
     pub fn write(&self, output: &Path) -> Result<()> {
-        tables::write(&output.join("sources.parquet"), SOURCES, &self.sources)?;
-        tables::write(&output.join("clips.parquet"), CLIPS, &self.clips)?;
+        tables::write(&output.join("sources.parquet"), &SOURCES, &self.sources)?;
+        tables::write(&output.join("clips.parquet"), &CLIPS, &self.clips)?;
         tables::write(&output.join("images.parquet"), &IMAGES, &self.images)
     }
 
@@ -287,12 +287,12 @@ mod tests {
     fn every_value_has_its_column() {
         let source = source_rows(&shard()).remove(0);
         let found: BTreeSet<&str> = source.keys().map(String::as_str).collect();
-        assert_eq!(found, names(SOURCES));
+        assert_eq!(found, names(&SOURCES));
         let clip = clip_row(&shard(), &clip());
         let mut found: BTreeSet<&str> = clip.keys().map(String::as_str).collect();
         // What the plan and the writing of files add.
         found.extend(["cluster", "duplicate_of", "duplicate_cosine"]);
         found.extend(["tier", "stage", "reason", "weight", "file", "file_error"]);
-        assert_eq!(found, names(CLIPS));
+        assert_eq!(found, names(&CLIPS));
     }
 }

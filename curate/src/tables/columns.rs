@@ -61,8 +61,39 @@ impl Column {
 
 use Kind::{Flag, Integer, Number, Text};
 
+/// What is known of a source beside the file; in every table.
+const SIDECAR: &[Column] = &[
+    Column::new(
+        "origin",
+        Text,
+        "the owner's id from the sidecar, or its pseudonym",
+    ),
+    Column::new("licence", Text, "from the sidecar"),
+    Column::new("consent", Flag, "from the sidecar"),
+    Column::new(
+        "retention",
+        Text,
+        "last day of storage, from the sidecar: YYYY-MM-DD",
+    ),
+    Column::new("expired", Flag, "whether that day lies before the run's"),
+    Column::new("caption", Text, "from the sidecar, scrubbed"),
+    Column::new("metadata", Text, "from the sidecar, scrubbed, as JSON"),
+];
+
 /// `sources.parquet`: a row for each file of the input.
-pub const SOURCES: &[Column] = &[
+pub static SOURCES: LazyLock<Vec<Column>> = LazyLock::new(|| [OF_SOURCES, SIDECAR].concat());
+
+/// `clips.parquet`: a row for each clip.
+pub static CLIPS: LazyLock<Vec<Column>> = LazyLock::new(|| [OF_CLIPS, SIDECAR].concat());
+
+/// `images.parquet`: a row for each image, with what clips and images have in common.
+pub static IMAGES: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    let common = CLIPS.iter().filter(|column| !column.of_clips_only);
+    common.copied().collect()
+});
+
+/// The file, and what it holds.
+const OF_SOURCES: &[Column] = &[
     Column::new(
         "id",
         Text,
@@ -109,25 +140,10 @@ pub const SOURCES: &[Column] = &[
     ),
     Column::new("audio", Flag, "whether there is sound"),
     Column::new("pictures", Integer, "pictures that could be decoded"),
-    Column::new(
-        "origin",
-        Text,
-        "the owner's id from the sidecar, or its pseudonym",
-    ),
-    Column::new("licence", Text, "from the sidecar"),
-    Column::new("consent", Flag, "from the sidecar"),
-    Column::new(
-        "retention",
-        Text,
-        "last day of storage, from the sidecar: YYYY-MM-DD",
-    ),
-    Column::new("expired", Flag, "whether that day lies before the run's"),
-    Column::new("caption", Text, "from the sidecar, scrubbed"),
-    Column::new("metadata", Text, "from the sidecar, scrubbed, as JSON"),
 ];
 
-/// `clips.parquet`: a row for each clip.
-pub const CLIPS: &[Column] = &[
+/// The clip, what was measured and what was decided.
+const OF_CLIPS: &[Column] = &[
     Column::new(
         "id",
         Text,
@@ -353,26 +369,4 @@ pub const CLIPS: &[Column] = &[
     ),
     Column::new("file", Text, "the clip's file, from the output folder"),
     Column::new("file_error", Text, "why it could not be written"),
-    // What is known of the source.
-    Column::new(
-        "origin",
-        Text,
-        "the owner's id from the sidecar, or its pseudonym",
-    ),
-    Column::new("licence", Text, "from the sidecar"),
-    Column::new("consent", Flag, "from the sidecar"),
-    Column::new(
-        "retention",
-        Text,
-        "last day of storage, from the sidecar: YYYY-MM-DD",
-    ),
-    Column::new("expired", Flag, "whether that day lies before the run's"),
-    Column::new("caption", Text, "from the sidecar, scrubbed"),
-    Column::new("metadata", Text, "from the sidecar, scrubbed, as JSON"),
 ];
-
-/// `images.parquet`: a row for each image, with what clips and images have in common.
-pub static IMAGES: LazyLock<Vec<Column>> = LazyLock::new(|| {
-    let common = CLIPS.iter().filter(|column| !column.of_clips_only);
-    common.copied().collect()
-});

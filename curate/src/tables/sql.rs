@@ -85,9 +85,9 @@ mod tests {
         let sources = [row(&serde_json::json!({"id": "s", "name": "film.mp4"}))];
         let none: [Row; 0] = [];
         for (table, columns, rows) in [
-            ("clips", CLIPS, clips.as_slice()),
-            ("images", IMAGES.as_slice(), none.as_slice()),
-            ("sources", SOURCES, sources.as_slice()),
+            ("clips", &CLIPS, clips.as_slice()),
+            ("images", &IMAGES, none.as_slice()),
+            ("sources", &SOURCES, sources.as_slice()),
         ] {
             let path = folder.path().join(format!("{table}.parquet"));
             write(&path, columns, rows).unwrap();

@@ -31,7 +31,7 @@ impl Medium {
     /// The columns of the table that holds this medium.
     pub fn columns(self) -> &'static [Column] {
         match self {
-            Self::Video => CLIPS,
+            Self::Video => &CLIPS,
             Self::Image => &IMAGES,
         }
     }

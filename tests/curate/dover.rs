@@ -94,19 +94,48 @@ fn views_are_the_references() {
     let Some(device) = device() else { return };
     let fixture = Fixture::open("dover.safetensors");
     let pictures = [picture(0), picture(1)];
-    for (name, view) in [
-        (
-            "fragments",
-            views::fragments(&pictures.each_ref(), &device).unwrap(),
-        ),
-        ("squeezed", views::squeezed(&pictures.each_ref(), &device)),
-    ] {
+    let fragments = pictures.each_ref().map(|p| views::fragments(p).unwrap());
+    let squeezed = pictures.each_ref().map(views::squeezed);
+    for (name, shown) in [("fragments", fragments), ("squeezed", squeezed)] {
+        let view = views::tensor(&shown.each_ref(), &device);
         let places = Tensor::<1, burn::tensor::Int>::arange_step(0..224, 5, &device);
         let view = view.select(3, places.clone()).select(4, places);
         let expected = fixture.tensor::<4>(&format!("view.{name}"), &device);
         assert_close(name, &view.squeeze_dim::<4>(0), &expected, 1e-6);
     }
-    assert!(views::fragments(&[&RgbImage::new(223, 500)], &device).is_err());
+    assert!(views::fragments(&RgbImage::new(223, 500)).is_err());
+}
+
+/// Frames come once and in any order; the technical view of nine has them as the reference does:
+/// three clips of every second frame, from a third on to the next, beginning again at the end.
+#[test]
+fn views_are_gathered_frame_by_frame() {
+    let Some(device) = device() else { return };
+    let frames: Vec<_> = (0..9).map(picture).collect();
+    let mut views = views::Views::new(9).unwrap();
+    assert!(views.technical(&device).is_err(), "no frame is there yet");
+    for index in (0..9)
+        .rev()
+        .filter(|&index| views::Views::new(9).unwrap().need(index))
+    {
+        views.add(index, &frames[index]).unwrap();
+    }
+    let clips = (0..3).map(|clip| {
+        let shown = (0..32).map(|i| views::fragments(&frames[(3 * clip + 2 * i) % 9]).unwrap());
+        let shown: Vec<_> = shown.collect();
+        views::tensor(&shown.iter().collect::<Vec<_>>(), &device)
+    });
+    let expected = Tensor::cat(clips.collect(), 0);
+    assert_close(
+        "technical",
+        &views.technical(&device).unwrap(),
+        &expected,
+        0.0,
+    );
+    assert_eq!(
+        views.aesthetic(&device).unwrap().dims(),
+        [1, 3, 32, 224, 224]
+    );
 }
 
 /// The reference's formulas, by hand: at its means all qualities are one half.

@@ -2,7 +2,10 @@
 
 use burn_hunyuan_curate::{
     media::{DecodeOptions, FrameRate},
-    scenes::{Config, Position, ShotDetector, Transition, TransitionConfig, TransitionKind},
+    scenes::{
+        Config, Position, ShotDetector, Transition, TransitionConfig, TransitionFinder,
+        TransitionKind,
+    },
 };
 use image::{Rgb, RgbImage};
 use std::{f32::consts::TAU, ops::ControlFlow};
@@ -33,10 +36,12 @@ fn mix(a: &RgbImage, b: &RgbImage, share: f32) -> RgbImage {
 fn found(picture: impl Fn(u64) -> RgbImage) -> Vec<Transition> {
     let rate = FrameRate::new(24, 1).unwrap();
     let mut detector = TransitionConfig::default().init(rate).unwrap();
+    let mut found = Vec::new();
     for i in 0..120 {
-        detector.process(Position::new(i, i as f64 / 24.0, rate), &picture(i));
+        found.extend(detector.process(Position::new(i, i as f64 / 24.0, rate), &picture(i)));
     }
-    detector.finish()
+    found.extend(detector.finish());
+    found
 }
 
 /// The share of the second scene in a transition over `length` frames from frame 40 on.
@@ -65,6 +70,8 @@ fn dissolves_and_fades() {
                 let tolerance = 2 + length / 4;
                 assert!(start.abs_diff(40) <= tolerance, "{what}");
                 assert!(end.abs_diff(40 + length) <= tolerance, "{what}");
+                let (from, until) = (found[0].from.index, found[0].until.index);
+                assert!(from <= 41 && until >= 40 + length, "{what}");
             }
         }
     }
@@ -93,9 +100,9 @@ fn no_transitions() {
 fn in_a_video() {
     let source = probed(&shots("shots.mp4"));
     let detector = ShotDetector::new(&Config::default(), source.video().unwrap().rate).unwrap();
-    let detector = detector
-        .with_transitions(&TransitionConfig::default())
-        .unwrap();
+    let rate = source.video().unwrap().rate;
+    let finder = TransitionConfig::default().finder(rate, None).unwrap();
+    let detector = detector.with_transitions(finder);
     let run = |_| ControlFlow::Continue(());
     let found = detector
         .run(&source, &DecodeOptions::default(), run)

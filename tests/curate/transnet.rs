@@ -1,6 +1,9 @@
 //! TransNetV2 against its PyTorch version, at narrow widths with random weights.
 
-use burn_hunyuan_curate::scenes::TransNetConfig;
+use burn_hunyuan_curate::{
+    media::FrameRate,
+    scenes::{LearnedFinder, Position, TransNetConfig, TransitionFinder},
+};
 use image::{Rgb, RgbImage};
 
 use crate::common::{Fixture, device};
@@ -23,18 +26,55 @@ fn parity() {
     let fixture = Fixture::open("transnet.safetensors");
     let config = TransNetConfig::new().with_filters(2).with_hidden(16);
     let network = config.init(&device).with_weights(fixture.path()).unwrap();
-    let expected = fixture.tensor::<1>("probabilities", &device).into_data();
-    let expected: Vec<f32> = expected.iter().collect();
-    let probabilities = network.predict(&frames(expected.len() as u32));
-    assert_eq!(probabilities.len(), expected.len());
-    let spread = expected.iter().fold((1.0f32, 0.0f32), |(low, high), &p| {
-        (low.min(p), high.max(p))
-    });
-    assert!(spread.1 - spread.0 > 0.1, "{spread:?}");
-    for (i, (ours, theirs)) in probabilities.iter().zip(&expected).enumerate() {
-        assert!((ours - theirs).abs() <= 1e-4, "{i}: {ours} {theirs}");
+    for (head, name) in ["probabilities", "probabilities.many"]
+        .into_iter()
+        .enumerate()
+    {
+        let expected = fixture.tensor::<1>(name, &device).into_data();
+        let expected: Vec<f32> = expected.iter().collect();
+        let probabilities = network.predict(&frames(expected.len() as u32));
+        assert_eq!(probabilities.len(), expected.len());
+        let spread = expected.iter().fold((1.0f32, 0.0f32), |(low, high), &p| {
+            (low.min(p), high.max(p))
+        });
+        assert!(spread.1 - spread.0 > 0.1, "{spread:?}");
+        for (i, (ours, theirs)) in probabilities.iter().zip(&expected).enumerate() {
+            let ours = ours[head];
+            assert!((ours - theirs).abs() <= 1e-4, "{name} {i}: {ours} {theirs}");
+        }
     }
     assert!(network.predict(&[]).is_empty());
+}
+
+/// Picture by picture the same transitions are found as in the probabilities of all at once.
+#[test]
+fn windows_follow_each_other() {
+    let Some(device) = device() else { return };
+    let fixture = Fixture::open("transnet.safetensors");
+    let config = TransNetConfig::new().with_filters(2).with_hidden(16);
+    let network = config.init(&device).with_weights(fixture.path()).unwrap();
+    let frames = frames(113);
+    let probabilities = network.predict(&frames);
+    let is_in = |p: &[f32; 2]| p[0] > 0.5 || p[1] > 0.5;
+    let mut expected = Vec::new();
+    let mut start = 0;
+    for run in probabilities.chunk_by(|a, b| is_in(a) == is_in(b)) {
+        let end = start + run.len();
+        if is_in(&run[0]) && run.iter().any(|p| p[0] > 0.5) {
+            expected.push((start.saturating_sub(1) as u64, end as u64));
+        }
+        start = end;
+    }
+    assert!(expected.len() > 1, "{probabilities:?}");
+    let rate = FrameRate::new(25, 1).unwrap();
+    let mut finder = LearnedFinder::new(network, 1);
+    let mut found = Vec::new();
+    for (index, frame) in (0..).zip(&frames) {
+        found.extend(finder.process(Position::new(index, index as f64 / 25.0, rate), frame));
+    }
+    found.extend(finder.finish());
+    let found: Vec<_> = found.iter().map(|t| (t.start.index, t.end.index)).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]

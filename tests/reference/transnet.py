@@ -39,10 +39,15 @@ def main():
             fan = tensor[0].numel() if tensor.dim() > 1 else 4
             tensor.normal_(std=fan**-0.5)
     network.cls_layer1.weight.data.mul_(4.0)
-    probabilities, _ = network.predict_frames(frames(113), quiet=True)
-    kept = lambda name: "cls_layer2" not in name and "num_batches" not in name
+    network.cls_layer2.weight.data.mul_(4.0)
+    # Half of the probabilities above one half, so that there are runs.
+    for layer, outputs in zip((network.cls_layer1, network.cls_layer2), network.predict_frames(frames(113), quiet=True)):
+        layer.bias.data.sub_(torch.logit(outputs.float()).median())
+    probabilities, many = network.predict_frames(frames(113), quiet=True)
+    kept = lambda name: "num_batches" not in name
     tensors = {k: v.clone() for k, v in network.state_dict().items() if kept(k)}
     tensors["probabilities"] = probabilities.float().clone()
+    tensors["probabilities.many"] = many.float().clone()
     save_file(tensors, FIXTURES / "transnet.safetensors", {"config": '{"filters": 2, "hidden": 16}'})
     print(probabilities.min(), probabilities.max(), len(probabilities))
 

@@ -18,12 +18,11 @@ pub(crate) mod weights;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Frame, Result, embedding};
 use clip::ClipEncoder;
-use dover::{Dover, DoverConfig, DoverScores};
+use dover::{Dover, DoverConfig, DoverScores, views::Views};
 use laion::LaionHead;
 
 /// Which learned scores are computed, and on which frames.
@@ -131,21 +130,22 @@ impl Models {
         })
     }
 
-    /// DOVER's scores of a clip of `count` frames, where its weights are given.
-    ///
-    /// `frame` gives a frame at its own size, not reduced for analysis: technical quality is in the
-    /// pixels. [`dover::views`] names the frames that are asked for.
+    /// DOVER's scores of a clip of `count` frames, where its weights are given: `gather` adds the
+    /// frames that the views need.
     ///
     /// # Errors
-    /// When there is no frame, when one cannot be had, or when it is smaller than 224 pixels.
-    pub fn dover<'a>(
+    /// When there is no frame, and those of `gather`.
+    pub fn dover(
         &self,
         count: usize,
-        frame: impl Fn(usize) -> Result<&'a RgbImage>,
+        gather: impl FnOnce(&mut Views) -> Result<()>,
     ) -> Result<Option<DoverScores>> {
-        let dover = self.dover.as_ref();
-        let scores = dover.map(|dover| dover.scores(count, frame, &self.device));
-        scores.transpose()
+        let Some(dover) = &self.dover else {
+            return Ok(None);
+        };
+        let mut views = Views::new(count)?;
+        gather(&mut views)?;
+        dover.scores(&views, &self.device).map(Some)
     }
 
     /// CLIP's view of a clip.
@@ -186,6 +186,8 @@ fn sampled(frames: &[Frame], per_second: f64) -> Vec<&Frame> {
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
 
     #[test]

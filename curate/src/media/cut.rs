@@ -9,23 +9,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limits, Probe, Video,
+    Clip, Limits, Probe, Video,
+    clip::SLACK,
     decode::timestamp,
     process::{Process, input, read_messages},
 };
 use crate::{Error, Result};
-
-/// A stretch of pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Clip {
-    /// Time of the first picture, as [`super::Picture::time`] gives it.
-    pub start: f64,
-    /// Time of the first picture after the clip; at the end of a file, of its last picture plus
-    /// that picture's duration.
-    pub end: f64,
-    /// Pictures from `start` to before `end`.
-    pub frames: u64,
-}
 
 /// A rectangle of the picture as shown, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +53,6 @@ impl Default for CutOptions {
         }
     }
 }
-
-/// Half a millisecond: less than half the time between pictures, more than what rounding to
-/// microseconds moves them.
-const SLACK: f64 = 0.0005;
 
 /// Writes `clip` to `out` as H.264 in MP4, cut down to `crop` and to even sizes.
 ///
@@ -167,16 +152,11 @@ fn arguments(
     options: &CutOptions,
     seek: bool,
 ) -> Vec<OsString> {
-    let stream_start = video.start as f64 / video.ticks.per_second();
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-nostdin", "-hide_banner", "-nostats", "-y"]);
     add(&["-loglevel", "level+info", "-progress", "pipe:1", "-copyts"]);
-    // Times in the file; seeking counts from the container's start.
-    let (start, end) = (
-        clip.start + stream_start - SLACK,
-        clip.end + stream_start - SLACK,
-    );
+    let (start, end) = clip.in_file(video);
     if seek && start > probe.start {
         add(&["-ss", &format!("{:.6}", start - probe.start)]);
     }

@@ -3,14 +3,15 @@
 use std::{
     ffi::OsString,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ChildStdout,
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, Sender},
     thread::JoinHandle,
 };
 
 use super::{
-    Limits, Picture, Probe, Video,
+    Clip, Limits, Picture, Probe, Video,
+    picture::length,
     process::{Process, input, read_messages},
 };
 use crate::{Error, Result};
@@ -32,7 +33,10 @@ pub struct Decoder {
     path: PathBuf,
     video: Video,
     process: Process,
-    stdout: ChildStdout,
+    /// Planes of the next pictures.
+    full: Receiver<io::Result<Vec<u8>>>,
+    /// Planes to be filled.
+    empty: Sender<Vec<u8>>,
     /// Timestamps of the pictures, told ahead of them.
     timestamps: Receiver<i64>,
     /// ffmpeg's errors, once it has ended.
@@ -49,12 +53,38 @@ impl Decoder {
     /// [`Error::Unusable`] where there is none, it is larger than the limits allow, or ffmpeg is
     /// not installed.
     pub fn open(probe: &Probe, options: &DecodeOptions) -> Result<Self> {
+        Self::start(probe, None, options)
+    }
+
+    /// Starts to decode the pictures of a clip; those before it are passed over, as far as `seek`
+    /// allows by means of the file's index. Pictures are numbered from the clip's first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Decoder::open`].
+    pub(super) fn open_clip(
+        probe: &Probe,
+        clip: &Clip,
+        seek: bool,
+        options: &DecodeOptions,
+    ) -> Result<Self> {
+        Self::start(probe, Some((clip, seek)), options)
+    }
+
+    fn start(probe: &Probe, clip: Option<(&Clip, bool)>, options: &DecodeOptions) -> Result<Self> {
         let video = probe.video()?.clone();
         let limits = &options.limits;
         limits.check_size(&probe.path, video.width, video.height)?;
-        let arguments = arguments(&probe.path, &video, options.threads);
+        let arguments = arguments(probe, &video, clip, options.threads);
         let (process, stdout, stderr) = Process::start("ffmpeg", &arguments, limits)?;
         widen(&stdout);
+        let (filled, full) = mpsc::channel();
+        let (empty, emptied) = mpsc::channel();
+        for _ in 0..AHEAD {
+            let _ = empty.send(Vec::new()); // as long as both ends are here it arrives
+        }
+        let bytes = length(video.width, video.height);
+        std::thread::spawn(move || read_pictures(stdout, bytes, &emptied, &filled));
         let (sender, timestamps) = mpsc::channel();
         let messages = std::thread::spawn(move || {
             read_messages(stderr, |line| {
@@ -67,7 +97,8 @@ impl Decoder {
             path: probe.path.clone(),
             video,
             process,
-            stdout,
+            full,
+            empty,
             timestamps,
             messages: Some(messages),
             count: 0,
@@ -83,22 +114,13 @@ impl Decoder {
         if self.messages.is_none() {
             return Ok(false);
         }
-        picture.resize(self.video.width, self.video.height);
-        let Self {
-            process, stdout, ..
-        } = self;
-        let first = self.count == 0;
-        let whole = process.expect(|| {
-            // A line comes first, which tells the stream's size and rate: both are known.
-            if first && !skip_line(stdout)? {
-                return Ok(false);
-            }
-            let mut mark = [0; FRAME.len()];
-            Ok(read_whole(stdout, &mut mark)? && read_whole(stdout, picture.planes_mut())?)
-        });
-        if !whole.map_err(|e| self.failed(e))? {
+        let next = self.process.expect(|| self.full.recv()).ok();
+        let Some(planes) = next.transpose().map_err(|e| self.failed(e))? else {
             return self.finish().map(|()| false);
-        }
+        };
+        let (width, height) = (self.video.width, self.video.height);
+        // Only at the end of the file nobody waits for it.
+        let _ = self.empty.send(picture.exchange(width, height, planes));
         // The line that tells a picture's time is written before the picture.
         let timestamp = self.process.expect(|| self.timestamps.recv()).ok();
         picture.index = self.count;
@@ -171,13 +193,26 @@ const FRAME: &str = "FRAME\n";
 /// They come as YUV4MPEG2 to spare the copy that `rawvideo` makes, and the filters, which have
 /// nothing to do as a rule, get one thread; what either saves is within the noise of what was
 /// measured.
-fn arguments(path: &Path, video: &Video, threads: usize) -> Vec<OsString> {
+fn arguments(
+    probe: &Probe,
+    video: &Video,
+    clip: Option<(&Clip, bool)>,
+    threads: usize,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-nostdin", "-hide_banner", "-nostats"]);
     add(&["-loglevel", "level+info", "-copyts"]);
     add(&["-threads", &threads.to_string(), "-filter_threads", "1"]);
-    arguments.extend(input(path));
+    let mut trim = String::new();
+    if let Some((clip, seek)) = clip {
+        let (start, end) = clip.in_file(video);
+        if seek && start > probe.start {
+            add(&["-ss", &format!("{:.6}", start - probe.start)]);
+        }
+        trim = format!("trim=start={start:.6}:end={end:.6},");
+    }
+    arguments.extend(input(&probe.path));
     let Video { width, height, .. } = video;
     // A stream may change its size on the way; the pictures sent here may not.
     let range = if video.full_range {
@@ -187,7 +222,7 @@ fn arguments(path: &Path, video: &Video, threads: usize) -> Vec<OsString> {
     };
     let ticks = video.ticks;
     let filter = format!(
-        "scale={width}:{height}{range},format=yuv420p,settb={}/{},showinfo=checksum=0",
+        "{trim}scale={width}:{height}{range},format=yuv420p,settb={}/{},showinfo=checksum=0",
         ticks.denominator, ticks.numerator
     );
     let stream = format!("0:{}", video.index);
@@ -202,6 +237,39 @@ pub(super) fn timestamp(line: &str) -> Option<i64> {
     let line = line.strip_prefix("[Parsed_showinfo")?;
     let (_, value) = line.split_once(" pts:")?;
     value.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Pictures that are read ahead, so that ffmpeg does not wait while one is looked at.
+const AHEAD: usize = 2;
+
+/// Reads pictures of `bytes` bytes into the planes that come from `empty` and sends them to `full`,
+/// to the end of the stream or until nobody asks for more.
+fn read_pictures(
+    mut stream: impl Read,
+    bytes: usize,
+    empty: &Receiver<Vec<u8>>,
+    full: &Sender<io::Result<Vec<u8>>>,
+) {
+    let mut first = true;
+    for mut planes in empty {
+        planes.resize(bytes, 0);
+        let mut read = || {
+            // A line comes first, which tells the stream's size and rate: both are known.
+            let begun = !std::mem::take(&mut first) || skip_line(&mut stream)?;
+            let mut mark = [0; FRAME.len()];
+            Ok(begun
+                && read_whole(&mut stream, &mut mark)?
+                && read_whole(&mut stream, &mut planes)?)
+        };
+        let picture = match read() {
+            Ok(false) => return,
+            whole => whole.map(|_| planes),
+        };
+        let failed = picture.is_err();
+        if full.send(picture).is_err() || failed {
+            return;
+        }
+    }
 }
 
 /// Fills `bytes`; false at the end of the stream, where a last part is left out.

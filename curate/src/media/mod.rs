@@ -15,6 +15,7 @@
 //! nothing but the file they are given (no other protocol, no playlist format), within the memory
 //! and time of [`Limits`], and are killed when the value that stands for them is dropped.
 
+mod clip;
 mod cut;
 mod decode;
 mod picture;
@@ -23,7 +24,8 @@ mod process;
 mod rate;
 mod still;
 
-pub use cut::{Clip, Crop, CutOptions, cut};
+pub use clip::Clip;
+pub use cut::{Crop, CutOptions, cut};
 pub use decode::{DecodeOptions, Decoder};
 pub(crate) use picture::Downscale;
 pub use picture::Picture;

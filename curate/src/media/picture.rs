@@ -50,14 +50,10 @@ impl Picture {
         self.height
     }
 
-    /// Makes room for a picture of this size.
-    pub(super) fn resize(&mut self, width: u32, height: u32) {
+    /// Takes the planes of a picture of this size; gives back those it had.
+    pub(super) fn exchange(&mut self, width: u32, height: u32, planes: Vec<u8>) -> Vec<u8> {
         (self.width, self.height) = (width, height);
-        self.planes.resize(length(width, height), 0);
-    }
-
-    pub(super) fn planes_mut(&mut self) -> &mut [u8] {
-        &mut self.planes
+        std::mem::replace(&mut self.planes, planes)
     }
 
     /// Y, Cb, Cr.
@@ -110,7 +106,8 @@ impl Picture {
     }
 }
 
-fn length(width: u32, height: u32) -> usize {
+/// Samples of all planes together.
+pub(super) fn length(width: u32, height: u32) -> usize {
     let (width, height) = (width as usize, height as usize);
     width * height + 2 * width.div_ceil(2) * height.div_ceil(2)
 }

@@ -13,9 +13,10 @@ use crate::{
     clarity::{self, gray},
     config,
     embedding::descriptor::descriptor,
-    media::{Crop, Picture, Probe},
+    media::{self, Crop, DecodeOptions, Picture, Probe},
     motion,
     overlays::{self, Decision},
+    scenes::TransNet,
     tiers::Medium,
 };
 
@@ -60,6 +61,8 @@ pub struct Measure {
     pub config: config::Config,
     device: Device,
     models: Models,
+    /// Finds transitions, if its weights are given.
+    pub(super) transnet: Option<TransNet>,
 }
 
 /// A clip that was measured, and a small JPEG of its first picture.
@@ -78,6 +81,7 @@ impl Measure {
             config: config.clone(),
             device: device.clone(),
             models: Models::open(&config.aesthetics, device)?,
+            transnet: config.transitions.network(device)?,
         })
     }
 
@@ -123,7 +127,9 @@ impl Measure {
             width: video.width,
             height: video.height,
         };
-        self.measure(place, frames, shot.details).map(Some)
+        let original = Original::Video(probe);
+        self.measure(place, frames, shot.details, &original)
+            .map(Some)
     }
 
     /// Measures an image.
@@ -143,13 +149,15 @@ impl Measure {
         };
         let luma = gray(picture);
         let (width, height) = self.analysis_size(width, height);
+        let original = Original::Image(picture);
         let picture = imageops::resize(picture, width, height, imageops::FilterType::Triangle);
         let frame = Frame {
             index: 0,
             time: 0.0,
             picture,
         };
-        self.measure(place, vec![frame], vec![luma]).map(Some)
+        self.measure(place, vec![frame], vec![luma], &original)
+            .map(Some)
     }
 
     /// The clearest of the pictures near the head.
@@ -160,14 +168,38 @@ impl Measure {
         clarity::clearest(&head)
     }
 
-    /// DOVER's scores, where its weights are given and the pictures are large enough for it.
-    fn dover(&self, frames: &[Frame]) -> Result<Option<DoverScores>> {
-        let (width, height) = frames[0].picture.dimensions();
-        if width.min(height) < 224 {
+    /// DOVER's scores of what is kept at full size, where its weights are given and that is large
+    /// enough for it. The pictures are decoded a second time, since the first pass keeps none.
+    fn dover(&self, place: &Place, crop: Crop, original: &Original) -> Result<Option<DoverScores>> {
+        if crop.width.min(crop.height) < 224 {
             return Ok(None);
         }
-        self.models
-            .dover(frames.len(), |index| Ok(&frames[index].picture))
+        match *original {
+            Original::Image(picture) => {
+                let picture = cut(picture, crop);
+                self.models.dover(1, |views| views.add(0, &picture))
+            }
+            Original::Video(probe) => {
+                let clip = media::Clip {
+                    start: place.start,
+                    end: place.end,
+                    frames: place.end_picture - place.first_picture,
+                };
+                let options = DecodeOptions {
+                    threads: 0,
+                    limits: self.config.limits.clone(),
+                };
+                self.models.dover(clip.frames as usize, |views| {
+                    clip.pictures(probe, &options, |index, picture| {
+                        if !views.need(index as usize) {
+                            return Ok(());
+                        }
+                        let picture = picture.downscaled(picture.width(), picture.height());
+                        views.add(index as usize, &cut(&picture, crop))
+                    })
+                })
+            }
+        }
     }
 
     /// All stages: what lies over the pictures first, since the others look at what is kept.
@@ -176,6 +208,7 @@ impl Measure {
         place: Place,
         mut frames: Vec<Frame>,
         mut lumas: Vec<GrayImage>,
+        original: &Original,
     ) -> Result<Picked> {
         let config = &self.config;
         let found = overlays::find(&frames, &config.overlays);
@@ -204,6 +237,7 @@ impl Measure {
             Medium::Image => None,
         };
         let learned = self.models.look(&frames);
+        let dover = self.dover(&place, crop, original)?;
         let kept = f64::from(crop.width) * f64::from(crop.height);
         let clip = Clip {
             id: place.id,
@@ -228,7 +262,7 @@ impl Measure {
             motion,
             statistics: Statistics::of_clip(&frames),
             aesthetic: learned.aesthetic,
-            dover: self.dover(&frames)?,
+            dover,
         };
         let embedding = learned.embedding.unwrap_or_else(|| descriptor(&frames));
         let measured = Measured { clip, embedding };
@@ -237,6 +271,12 @@ impl Measure {
             thumbnail,
         })
     }
+}
+
+/// Where the pictures at full size are.
+enum Original<'a> {
+    Image(&'a RgbImage),
+    Video(&'a Probe),
 }
 
 /// Where a clip lies.

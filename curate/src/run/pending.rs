@@ -1,10 +1,14 @@
 //! Gathers the pictures of a stream into shots, as the cuts become known.
 //!
-//! A detector tells of a cut some pictures after it, so what is pending is kept until no cut can
-//! come before it any more. A shot longer than the longest clip is handed on in pieces: what is
-//! pending never holds more than one clip and the detector's delay, however long the film.
+//! A detector tells of a cut some pictures after it, and one of transitions later still, so what is
+//! pending is kept until no cut can come before it any more. A shot longer than the longest clip is
+//! handed on in pieces: what is pending never holds more than one clip and the detectors' delay,
+//! however long the film.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use crate::Frame;
 
@@ -27,6 +31,8 @@ pub struct Shot<D> {
 pub struct Pending<D> {
     longest: f64,
     delay: u64,
+    /// The first pictures of shots to come.
+    cuts: BTreeSet<u64>,
     times: VecDeque<(u64, f64)>,
     frames: VecDeque<Frame>,
     details: VecDeque<(u64, D)>,
@@ -39,6 +45,7 @@ impl<D> Pending<D> {
         Self {
             longest,
             delay,
+            cuts: BTreeSet::new(),
             times: VecDeque::new(),
             frames: VecDeque::new(),
             details: VecDeque::new(),
@@ -52,8 +59,25 @@ impl<D> Pending<D> {
         self.details.extend(detail.map(|detail| (index, detail)));
     }
 
-    /// Ends the shot before the picture `end`, which begins another; nothing where it has no pictures.
-    pub fn split(&mut self, end: u64) -> Option<Shot<D>> {
+    /// A shot begins with this picture. Of a cut in what was handed on already nothing comes.
+    pub fn cut(&mut self, first: u64) {
+        self.cuts.insert(first);
+    }
+
+    /// The next shot, or a piece of the longest length, once no cut can come within it any more.
+    pub fn ready(&mut self) -> Option<Shot<D>> {
+        let (first, start) = *self.times.front()?;
+        let (last, _) = *self.times.back()?;
+        self.cuts = self.cuts.split_off(&(first + 1));
+        let within = |(_, time): &(u64, f64)| time - start < self.longest;
+        let long = self.times.get(self.times.partition_point(within));
+        let long = long.map(|(index, _)| *index).filter(|&end| end > first);
+        let end = self.cuts.first().copied().into_iter().chain(long).min()?;
+        (end + self.delay < last).then(|| self.split(end)).flatten()
+    }
+
+    /// Takes out what comes before the picture `end`.
+    fn split(&mut self, end: u64) -> Option<Shot<D>> {
         let count = self.times.partition_point(|(index, _)| *index < end);
         let (_, until) = *self.times.get(count)?;
         let times: Vec<_> = self.times.drain(..count).collect();
@@ -72,19 +96,6 @@ impl<D> Pending<D> {
         })
     }
 
-    /// A piece of the longest length, once no cut can come within it any more.
-    pub fn overflow(&mut self) -> Option<Shot<D>> {
-        let (first, start) = *self.times.front()?;
-        let (last, _) = *self.times.back()?;
-        let settled = last.saturating_sub(self.delay);
-        let over = |(_, time): &(u64, f64)| time - start >= self.longest;
-        let end = self.times.partition_point(|picture| !over(picture));
-        let (end, _) = *self.times.get(end)?;
-        (end > first && end < settled)
-            .then(|| self.split(end))
-            .flatten()
-    }
-
     /// What is left at the end of the stream, in pieces of at most the longest length, when its last
     /// picture has been shown until `end`.
     pub fn finish(mut self, end: f64) -> Vec<Shot<D>> {
@@ -94,7 +105,7 @@ impl<D> Pending<D> {
             return shots;
         };
         self.times.push_back((last + 1, end));
-        while let Some(shot) = self.overflow() {
+        while let Some(shot) = self.ready() {
             shots.push(shot);
         }
         shots.extend(self.split(last + 1));
@@ -122,8 +133,11 @@ mod tests {
     #[test]
     fn a_cut_known_late_divides_what_is_pending() {
         let mut pending = Pending::new(100.0, 4);
-        (0..20).for_each(|index| push(&mut pending, index));
-        let first = pending.split(11).unwrap();
+        (0..15).for_each(|index| push(&mut pending, index));
+        pending.cut(11);
+        assert_eq!(pending.ready(), None, "a cut before it may come yet");
+        (15..20).for_each(|index| push(&mut pending, index));
+        let first = pending.ready().unwrap();
         assert_eq!(first.pictures, 0..11);
         assert_eq!((first.start, first.end), (0.0, 1.1));
         let sampled: Vec<u64> = first.frames.iter().map(|frame| frame.index).collect();
@@ -137,12 +151,29 @@ mod tests {
     }
 
     #[test]
+    fn cuts_come_in_any_order() {
+        let mut pending = Pending::new(100.0, 4);
+        let mut ends = Vec::new();
+        for index in 0..30 {
+            push(&mut pending, index);
+            for (known, cuts) in [(12, [11, 14]), (15, [10, 13]), (29, [3, 40])] {
+                if index == known {
+                    cuts.iter().for_each(|&cut| pending.cut(cut));
+                }
+            }
+            ends.extend(pending.ready().map(|shot| shot.pictures.end));
+        }
+        ends.extend(pending.finish(3.0).iter().map(|shot| shot.pictures.end));
+        assert_eq!(ends, [10, 11, 13, 14, 30]);
+    }
+
+    #[test]
     fn long_shots_come_in_pieces_and_little_is_pending() {
         let mut pending = Pending::new(1.0, 3);
         let mut pieces = Vec::new();
         for index in 0..1000 {
             push(&mut pending, index);
-            pieces.extend(pending.overflow());
+            pieces.extend(pending.ready());
             assert!(
                 pending.times.len() <= 15,
                 "{} pictures are pending",

@@ -18,7 +18,8 @@ use crate::{
     tiers::Medium,
 };
 
-/// Seconds for which what might still be cut is kept back.
+/// Seconds for which what might still be cut is kept back, at least; and as a multiple of the
+/// longest transition, which is certain only when none that begins within it can be better.
 const DELAY: f64 = 3.0;
 
 /// Measures a source. What is wrong with it stands in the shard.
@@ -184,15 +185,19 @@ fn decode(
     };
     let mut decoder = Decoder::open(probe, &options)?;
     let mut detector = ShotDetector::new(&measure.config.shots, rate)?;
-    let mut transitions = measure.config.transitions.init(rate)?;
-    let delay = (DELAY * rate.per_second()).ceil() as u64;
+    let transitions = &measure.config.transitions;
+    let mut transitions = transitions.finder(rate, measure.transnet.as_ref())?;
+    let delay = DELAY * measure.config.transitions.longest.max(1.0);
+    // Windows of TransNetV2 reach 75 pictures ahead.
+    let delay = ((delay * rate.per_second()).ceil() as u64).max(100);
     let mut pending = Pending::new(config.longest, delay);
     let mut samples = Clock::every(1.0 / config.analysis_rate);
     let mut lumas = Clock::every(config.clarity_interval);
     let mut picture = Picture::default();
     let (mut pictures, mut end) = (0, 0.0);
+    let mut found = Vec::new();
     // The receiver goes when measuring has failed, and then that error counts.
-    let send = |shot: Option<Shot<GrayImage>>| drop(shot.map(|shot| shots.send(shot)));
+    let send = |shot: Shot<GrayImage>| drop(shots.send(shot));
     let ended = loop {
         match decoder.read(&mut picture) {
             Ok(true) => {}
@@ -202,7 +207,8 @@ fn decode(
         let Picture { index, time, .. } = picture;
         end = time + 1.0 / rate.per_second();
         let cut = detector.process(&picture);
-        transitions.process(Position::new(index, time, rate), detector.reduced());
+        let position = Position::new(index, time, rate);
+        let passed = transitions.process(position, detector.reduced());
         let sample = samples.strikes(time).then(|| Frame {
             index,
             time,
@@ -210,22 +216,43 @@ fn decode(
         });
         let luma = lumas.strikes(time).then(|| picture.luma());
         pending.push(index, time, sample, luma);
-        send(cut.and_then(|cut| pending.split(cut.index)));
-        send(pending.overflow());
+        // In the dark for so long that it cannot be kept: a cut found in it later parts nothing.
+        let dark = detector
+            .waiting()
+            .filter(|dark| dark.index + delay <= index);
+        cut.iter()
+            .chain(&dark)
+            .for_each(|cut| pending.cut(cut.index));
+        leave_out(&mut pending, &passed);
+        found.extend(passed);
+        while let Some(shot) = pending.ready() {
+            send(shot);
+        }
         told.share(seconds.map_or(0.0, |seconds| time / seconds) * 0.99)?;
     };
     // A fade-out that no picture follows is a cut only now; the others have been made.
     for scene in detector.finish().scenes {
-        send(pending.split(scene.start.index));
+        pending.cut(scene.start.index);
     }
+    let passed = transitions.finish();
+    leave_out(&mut pending, &passed);
+    found.extend(passed);
     for shot in pending.finish(end) {
-        send(Some(shot));
+        send(shot);
     }
     Ok(Decoded {
         pictures,
-        transitions: transitions.finish(),
+        transitions: found,
         ended,
     })
+}
+
+/// Makes shots of their own of transitions.
+fn leave_out<D>(pending: &mut Pending<D>, transitions: &[Transition]) {
+    for transition in transitions {
+        pending.cut(transition.from.index);
+        pending.cut(transition.until.index);
+    }
 }
 
 /// Strikes at the first picture of every interval.

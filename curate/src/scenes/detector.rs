@@ -23,6 +23,12 @@ pub trait Detector: Send {
         stats: Option<&mut Stats>,
     ) -> Option<Position>;
 
+    /// The first picture at which a cut can still come that has been possible for long: a fade-out
+    /// that no fade-in has followed.
+    fn waiting(&self) -> Option<Position> {
+        None
+    }
+
     /// After the last picture, at `last`: a cut that was waiting for it.
     fn finish(&mut self, last: Position) -> Option<Position> {
         let _ = last;

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Position, Stats};
+use super::{Detector, FilterMode, Position, Stats, flash::FlashFilter};
 use crate::{Error, Result};
 
 /// Options of the hash detector. The defaults are PySceneDetect's.
@@ -45,10 +45,9 @@ impl HashConfig {
         Ok(HashDetector {
             metric: format!("hash_dist [size={size} lowpass={lowpass}]"),
             threshold: self.threshold,
-            min_scene_len,
             hasher: Hasher::new(size, size * lowpass),
             last_hash: None,
-            last_cut: None,
+            filter: FlashFilter::new(FilterMode::Suppress, min_scene_len),
         })
     }
 }
@@ -58,10 +57,9 @@ impl HashConfig {
 pub struct HashDetector {
     metric: String,
     threshold: f64,
-    min_scene_len: u64,
     hasher: Hasher,
     last_hash: Option<Vec<bool>>,
-    last_cut: Option<Position>,
+    filter: FlashFilter,
 }
 
 impl Detector for HashDetector {
@@ -75,20 +73,17 @@ impl Detector for HashDetector {
         picture: &RgbImage,
         stats: Option<&mut Stats>,
     ) -> Option<Position> {
-        let last_cut = *self.last_cut.get_or_insert(position);
         let hash = self.hasher.hash(picture);
-        let last = self.last_hash.replace(hash)?;
-        let hash = self.last_hash.iter().flatten();
-        let differing = last.iter().zip(hash).filter(|(a, b)| a != b).count();
-        let distance = differing as f64 / last.len() as f64;
-        if let Some(stats) = stats {
+        let distance = self.last_hash.as_ref().map(|last| {
+            let differing = last.iter().zip(&hash).filter(|(a, b)| a != b).count();
+            differing as f64 / hash.len() as f64
+        });
+        self.last_hash = Some(hash);
+        if let (Some(stats), Some(distance)) = (stats, distance) {
             stats.set(position, &self.metric, distance);
         }
-        let far = position.frames_since(last_cut) >= self.min_scene_len;
-        (distance >= self.threshold && far).then(|| {
-            self.last_cut = Some(position);
-            position
-        })
+        let differs = distance.is_some_and(|distance| distance >= self.threshold);
+        self.filter.filter(position, differs)
     }
 }
 

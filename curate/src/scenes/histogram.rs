@@ -3,7 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Position, Stats};
+use super::{Detector, FilterMode, Position, Stats, flash::FlashFilter};
 use crate::{Error, Result};
 
 /// Options of the histogram detector. The defaults are PySceneDetect's.
@@ -43,9 +43,8 @@ impl HistogramConfig {
             metric: format!("hist_diff [bins={bins}]"),
             threshold: (1.0 - self.threshold).clamp(0.0, 1.0),
             bins,
-            min_scene_len,
             last: None,
-            last_cut: None,
+            filter: FlashFilter::new(FilterMode::Suppress, min_scene_len),
         })
     }
 }
@@ -57,9 +56,8 @@ pub struct HistogramDetector {
     /// Largest correlation of a cut.
     threshold: f64,
     bins: usize,
-    min_scene_len: u64,
     last: Option<Vec<f32>>,
-    last_cut: Option<Position>,
+    filter: FlashFilter,
 }
 
 impl Detector for HistogramDetector {
@@ -73,18 +71,14 @@ impl Detector for HistogramDetector {
         picture: &RgbImage,
         stats: Option<&mut Stats>,
     ) -> Option<Position> {
-        let last_cut = *self.last_cut.get_or_insert(position);
         let now = histogram(picture, self.bins);
-        let last = self.last.replace(now)?;
-        let correlation = correlation(&last, self.last.as_deref().unwrap_or_default());
-        if let Some(stats) = stats {
-            stats.set(position, &self.metric, correlation);
+        let likeness = self.last.as_ref().map(|last| correlation(last, &now));
+        self.last = Some(now);
+        if let (Some(stats), Some(likeness)) = (stats, likeness) {
+            stats.set(position, &self.metric, likeness);
         }
-        let far = position.frames_since(last_cut) >= self.min_scene_len;
-        (correlation <= self.threshold && far).then(|| {
-            self.last_cut = Some(position);
-            position
-        })
+        let differs = likeness.is_some_and(|likeness| likeness <= self.threshold);
+        self.filter.filter(position, differs)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Position,
+    Position, Transition,
     position::{frames, timecode},
 };
 
@@ -40,6 +40,30 @@ pub(super) fn scenes(start: Position, cuts: &[Position], end: Position) -> Vec<S
     let ends = cuts.iter().chain(std::iter::once(&end));
     let pairs = starts.zip(ends);
     pairs.map(|(&start, &end)| Scene { start, end }).collect()
+}
+
+/// What `transitions` (in order) leave of `scenes`: a scene ends before a transition, and another
+/// begins after it. Of a scene that is touched, parts of less than `least` pictures are left out.
+pub(super) fn without(scenes: Vec<Scene>, transitions: &[Transition], least: u64) -> Vec<Scene> {
+    let parts = |scene: Scene| {
+        let touches = |transition: &&Transition| {
+            transition.from.index < scene.end.index && transition.until.index > scene.start.index
+        };
+        let mut parts = Vec::new();
+        let mut start = scene.start;
+        for transition in transitions.iter().filter(touches) {
+            let end = transition.from;
+            parts.push(Scene { start, end });
+            start = transition.until;
+        }
+        let end = scene.end;
+        parts.push(Scene { start, end });
+        if parts.len() > 1 {
+            parts.retain(|part| part.start.index + least.max(1) <= part.end.index);
+        }
+        parts
+    };
+    scenes.into_iter().flat_map(parts).collect()
 }
 
 /// Writes PySceneDetect's scene list: a row with the times of all cuts, a header, a row a scene.

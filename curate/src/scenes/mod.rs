@@ -5,8 +5,8 @@
 //! histograms. Each is a [`Detector`]: pictures in, cuts out. [`ShotDetector`] runs one on the
 //! decoded pictures of a video.
 //!
-//! Cuts are not all: [`TransitionDetector`] finds dissolves and fades, and [`TransNet`] is
-//! TransNetV2, for those who have its weights.
+//! Cuts are not all: a [`TransitionFinder`] finds dissolves and fades. [`TransitionDetector`] does
+//! it without weights; [`LearnedFinder`] is TransNetV2, for those who have its weights.
 //!
 //! ```no_run
 //! use burn_hunyuan_curate::{media::{DecodeOptions, Limits, probe}, scenes};
@@ -27,6 +27,7 @@ mod flash;
 mod hash;
 mod histogram;
 mod hsv;
+mod learned;
 mod list;
 mod position;
 mod shots;
@@ -41,10 +42,13 @@ pub use detector::{Config, Detector, DetectorKind};
 pub use flash::FilterMode;
 pub use hash::{HashConfig, HashDetector};
 pub use histogram::{HistogramConfig, HistogramDetector};
+pub use learned::LearnedFinder;
 pub use list::{Scene, write_csv};
 pub use position::{Length, Position};
 pub use shots::{ShotDetector, Shots, detect};
 pub use stats::Stats;
 pub use threshold::{FadeMethod, ThresholdConfig, ThresholdDetector};
-pub use transitions::{Transition, TransitionConfig, TransitionDetector, TransitionKind};
+pub use transitions::{
+    Transition, TransitionConfig, TransitionDetector, TransitionFinder, TransitionKind,
+};
 pub use transnet::{TransNet, TransNetConfig};

@@ -2,10 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{
-    Config, Detector, Position, Scene, Stats, Transition, TransitionConfig, TransitionDetector,
-    list,
-};
+use super::{Config, Detector, Position, Scene, Stats, Transition, TransitionFinder, list};
 use crate::{
     Error, Result,
     media::{DecodeOptions, Decoder, Downscale, FrameRate, Picture, Probe},
@@ -15,7 +12,8 @@ use image::RgbImage;
 /// The shots of a video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shots {
-    /// In order, each beginning where the one before ends; none for a video without pictures.
+    /// In order, each beginning where the one before ends, but for transitions that were asked for:
+    /// they are left out. None for a video without pictures.
     pub scenes: Vec<Scene>,
     /// What the detector measured, where it was asked for.
     pub stats: Option<Stats>,
@@ -31,8 +29,11 @@ pub struct ShotDetector {
     downscale: Downscale,
     reduced: RgbImage,
     rate: FrameRate,
+    /// Least pictures of a scene.
+    least: u64,
     stats: Option<Stats>,
-    transitions: Option<TransitionDetector>,
+    transitions: Option<Box<dyn TransitionFinder>>,
+    found: Vec<Transition>,
     cuts: Vec<Position>,
     ends: Option<(Position, Position)>,
 }
@@ -49,8 +50,10 @@ impl ShotDetector {
             downscale: Downscale::default(),
             reduced: RgbImage::default(),
             rate,
+            least: config.min_scene_len.frames(rate),
             stats: None,
             transitions: None,
+            found: Vec::new(),
             cuts: Vec::new(),
             ends: None,
         })
@@ -62,14 +65,10 @@ impl ShotDetector {
         self
     }
 
-    /// Looks for gradual transitions as well.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Request`] for an option out of its range.
-    pub fn with_transitions(mut self, config: &TransitionConfig) -> Result<Self> {
-        self.transitions = Some(config.init(self.rate)?);
-        Ok(self)
+    /// Looks for gradual transitions as well, and leaves them out of the scenes.
+    pub fn with_transitions(mut self, finder: Box<dyn TransitionFinder>) -> Self {
+        self.transitions = Some(finder);
+        self
     }
 
     /// Looks at the next picture; a cut that became certain with it, at this picture or before.
@@ -87,9 +86,16 @@ impl ShotDetector {
             .process(position, &self.reduced, self.stats.as_mut());
         self.cuts.extend(cut);
         if let Some(transitions) = &mut self.transitions {
-            transitions.process(position, &self.reduced);
+            let found = transitions.process(position, &self.reduced);
+            self.found.extend(found);
         }
         cut
+    }
+
+    /// A picture before which the detector may yet find a cut, however late; see
+    /// [`Detector::waiting`].
+    pub fn waiting(&self) -> Option<Position> {
+        self.detector.waiting()
     }
 
     /// The reduced picture that the detector saw last.
@@ -132,18 +138,20 @@ impl ShotDetector {
     /// The scenes, after the last picture.
     pub fn finish(mut self) -> Shots {
         let mut scenes = Vec::new();
+        if let Some(mut transitions) = self.transitions {
+            self.found.extend(transitions.finish());
+        }
         if let Some((first, last)) = self.ends {
             self.cuts.extend(self.detector.finish(last));
             self.cuts.sort_by_key(|cut| cut.micros);
             self.cuts.dedup();
             scenes = list::scenes(first, &self.cuts, last.next());
+            scenes = list::without(scenes, &self.found, self.least);
         }
         Shots {
             scenes,
             stats: self.stats,
-            transitions: self
-                .transitions
-                .map_or(Vec::new(), TransitionDetector::finish),
+            transitions: self.found,
             problem: None,
         }
     }

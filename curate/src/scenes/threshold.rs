@@ -3,7 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Length, Position, Stats};
+use super::{Detector, FilterMode, Length, Position, Stats, flash::FlashFilter};
 use crate::{Error, Result, media::FrameRate};
 
 /// What a picture fades to.
@@ -63,8 +63,7 @@ impl ThresholdConfig {
         Ok(ThresholdDetector {
             min_out_len: self.min_out_len.frames(rate),
             config: self.clone(),
-            min_scene_len,
-            last_cut: None,
+            filter: FlashFilter::new(FilterMode::Suppress, min_scene_len),
             faded_out: None,
             out: Vec::new(),
         })
@@ -75,10 +74,9 @@ impl ThresholdConfig {
 #[derive(Debug)]
 pub struct ThresholdDetector {
     config: ThresholdConfig,
-    min_scene_len: u64,
     min_out_len: u64,
-    /// The last fade-in that made a cut; at first the first picture.
-    last_cut: Option<Position>,
+    /// Fade-ins that follow each other too closely make no cut.
+    filter: FlashFilter,
     /// Whether the last picture was faded out; `None` before the first.
     faded_out: Option<bool>,
     /// The pictures since the last fade-out.
@@ -116,7 +114,6 @@ impl Detector for ThresholdDetector {
         picture: &RgbImage,
         stats: Option<&mut Stats>,
     ) -> Option<Position> {
-        let last_cut = *self.last_cut.get_or_insert(position);
         let values = picture.as_raw();
         let sum: u64 = values.iter().map(|&value| u64::from(value)).sum();
         let mean = sum as f64 / values.len() as f64;
@@ -125,29 +122,26 @@ impl Detector for ThresholdDetector {
         }
         let is_out = self.is_out(mean);
         let was_out = self.faded_out.replace(is_out);
+        let long = |&out: &Position| position.frames_since(out) >= self.min_out_len;
+        let fades_in = !is_out && was_out == Some(true) && self.out.first().is_some_and(long);
+        let fade_in = self.filter.filter(position, fades_in);
         if is_out {
             self.out.push(position);
             return None;
         }
-        let counts = was_out == Some(true)
-            && position.frames_since(last_cut) >= self.min_scene_len
-            && self
-                .out
-                .first()
-                .is_some_and(|&out| position.frames_since(out) >= self.min_out_len);
-        let cut = if counts { self.cut(position) } else { None };
-        if cut.is_some() {
-            self.last_cut = Some(position);
-        }
+        let cut = fade_in.and_then(|fade_in| self.cut(fade_in));
         self.out.clear();
         cut
     }
 
+    fn waiting(&self) -> Option<Position> {
+        self.out.first().copied()
+    }
+
     fn finish(&mut self, last: Position) -> Option<Position> {
         let fade_out = *self.out.first()?;
-        let last_cut = self.last_cut.unwrap_or(last);
         let counts = self.config.add_final_scene
-            && last.frames_since(last_cut) >= self.min_scene_len
+            && self.filter.filter(last, true).is_some()
             && last.next().frames_since(fade_out) >= self.min_out_len;
         counts.then_some(fade_out)
     }

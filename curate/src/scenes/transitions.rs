@@ -6,12 +6,13 @@
 //! do the pictures between have less fine detail than the ends? Detail mixes like noise: at equal
 //! parts half of it is left. A moving camera keeps its detail.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 
+use burn::tensor::Device;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::Position;
+use super::{LearnedFinder, Position, TransNet};
 use crate::{Result, media::FrameRate};
 
 /// What counts as a transition. All thresholds are our choice; `benches/transitions.py` tells what
@@ -41,6 +42,9 @@ pub struct TransitionConfig {
     /// Fine detail of the middle picture from which on it counts as no mixture, as a share of the
     /// mean of the ends. Default 0.8.
     pub max_detail: f64,
+    /// Weights of TransNetV2, which then finds the transitions; of the numbers above only
+    /// `shortest` counts.
+    pub transnet: Option<PathBuf>,
 }
 
 impl Default for TransitionConfig {
@@ -54,11 +58,42 @@ impl Default for TransitionConfig {
             max_likeness: 0.75,
             max_detail_error: 0.25,
             max_detail: 0.8,
+            transnet: None,
         }
     }
 }
 
 impl TransitionConfig {
+    /// TransNetV2, if its weights are given.
+    ///
+    /// # Errors
+    ///
+    /// Where the weights cannot be loaded.
+    pub fn network(&self, device: &Device) -> Result<Option<TransNet>> {
+        let weights = self.transnet.as_ref();
+        weights.map(|path| TransNet::load(path, device)).transpose()
+    }
+
+    /// What looks for transitions in a video of this rate: the network, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`TransitionConfig::init`].
+    pub fn finder(
+        &self,
+        rate: FrameRate,
+        network: Option<&TransNet>,
+    ) -> Result<Box<dyn TransitionFinder>> {
+        let windows = self.init(rate)?;
+        Ok(match network {
+            None => Box::new(windows),
+            Some(network) => {
+                let shortest = windows.lengths.first().copied().unwrap_or(0);
+                Box::new(LearnedFinder::new(network.clone(), shortest as u64))
+            }
+        })
+    }
+
     /// The detector for a video of this rate.
     ///
     /// # Errors
@@ -83,6 +118,7 @@ impl TransitionConfig {
             config: self.clone(),
             lengths,
             window: VecDeque::new(),
+            positions: VecDeque::new(),
             candidates: Vec::new(),
         })
     }
@@ -109,9 +145,14 @@ pub struct Transition {
     pub start: Position,
     /// About the first picture after it.
     pub end: Position,
+    /// The first picture that may belong to it: a transition is found to about a quarter of its
+    /// length. What comes before is surely of the scene before.
+    pub from: Position,
+    /// The first picture that is surely of the scene after it.
+    pub until: Position,
 }
 
-/// Finds gradual transitions in pictures that come one after the other.
+/// Finds gradual transitions as mixtures of the pictures around them.
 #[derive(Debug)]
 pub struct TransitionDetector {
     config: TransitionConfig,
@@ -119,8 +160,19 @@ pub struct TransitionDetector {
     lengths: Vec<usize>,
     /// The last pictures, as many as the longest window and one.
     window: VecDeque<Sketch>,
-    /// Transitions and how good they are.
-    candidates: Vec<(f64, Transition)>,
+    /// Where the pictures are, from before the first candidate on.
+    positions: VecDeque<Position>,
+    /// Possible transitions that later ones may overlap, and how good they are.
+    candidates: Vec<Candidate>,
+}
+
+/// What may be a transition.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    score: f64,
+    kind: TransitionKind,
+    start: Position,
+    end: Position,
 }
 
 /// What is kept of a picture.
@@ -136,43 +188,91 @@ struct Sketch {
 /// Cells of a sketch, across and down.
 const CELLS: (usize, usize) = (32, 18);
 
-impl TransitionDetector {
-    /// Looks at the next picture: 8-bit RGB, of some 256 pixels on the longer side.
-    pub fn process(&mut self, position: Position, picture: &RgbImage) {
+/// Finds gradual transitions in pictures that come one after the other.
+pub trait TransitionFinder: Send {
+    /// Looks at the next picture: 8-bit RGB, of some 256 pixels on the longer side. Returns the
+    /// transitions that became certain with it, in order: none of the later ones overlaps them.
+    fn process(&mut self, position: Position, picture: &RgbImage) -> Vec<Transition>;
+
+    /// After the last picture: the transitions that are left.
+    fn finish(&mut self) -> Vec<Transition>;
+}
+
+impl TransitionFinder for TransitionDetector {
+    fn process(&mut self, position: Position, picture: &RgbImage) -> Vec<Transition> {
         let longest = self.lengths.last().copied().unwrap_or(0);
         self.window.push_back(Sketch {
             position,
             cells: cells(picture),
             detail: detail(picture),
         });
+        self.positions.push_back(position);
         while self.window.len() > longest + 1 {
             self.window.pop_front();
         }
+        let first = self.window[0].position.index;
+        let over = self.candidates.iter().all(|c| c.end.index <= first);
+        let found = if over { self.settle() } else { Vec::new() };
         for &length in &self.lengths {
             if let Some(start) = self.window.len().checked_sub(length + 1) {
                 self.candidates.extend(self.candidate(start, length));
             }
         }
-    }
-
-    /// The transitions, in order; of those that overlap, the best.
-    pub fn finish(mut self) -> Vec<Transition> {
-        self.candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut found: Vec<Transition> = Vec::new();
-        for (_, new) in self.candidates {
-            let apart = |old: &Transition| {
-                new.end.index <= old.start.index || new.start.index >= old.end.index
-            };
-            if found.iter().all(apart) {
-                found.push(new);
-            }
+        let starts = self.candidates.iter().map(|c| c.start.index);
+        let needed = starts.fold(first, u64::min).saturating_sub(longest as u64);
+        while self.positions[0].index < needed {
+            self.positions.pop_front();
         }
-        found.sort_by_key(|transition| transition.start.index);
         found
     }
 
+    fn finish(&mut self) -> Vec<Transition> {
+        if let Some(last) = self.positions.back() {
+            self.positions.push_back(last.next());
+        }
+        self.settle()
+    }
+}
+
+impl TransitionDetector {
+    /// The best of the candidates that overlap, in order.
+    fn settle(&mut self) -> Vec<Transition> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let mut best: Vec<Candidate> = Vec::new();
+        for new in candidates {
+            let apart = |old: &Candidate| {
+                new.end.index <= old.start.index || new.start.index >= old.end.index
+            };
+            if best.iter().all(apart) {
+                best.push(new);
+            }
+        }
+        best.sort_by_key(|candidate| candidate.start.index);
+        best.iter().map(|best| self.transition(best)).collect()
+    }
+
+    /// With the pictures around that may belong to it.
+    fn transition(&self, found: &Candidate) -> Transition {
+        let Candidate {
+            kind, start, end, ..
+        } = *found;
+        let margin = (end.index - start.index) / 4 + 2;
+        let nearest = |index: u64| {
+            let place = self.positions.partition_point(|p| p.index < index);
+            self.positions[place.min(self.positions.len() - 1)]
+        };
+        Transition {
+            kind,
+            start,
+            end,
+            from: nearest(start.index.saturating_sub(margin)),
+            until: nearest(end.index + margin),
+        }
+    }
+
     /// Whether the window from `start` over `length` frames is a transition, and how good a one.
-    fn candidate(&self, start: usize, length: usize) -> Option<(f64, Transition)> {
+    fn candidate(&self, start: usize, length: usize) -> Option<Candidate> {
         let config = &self.config;
         let (first, last) = (&self.window[start], &self.window[start + length]);
         let way: Vec<f32> = first
@@ -212,12 +312,12 @@ impl TransitionDetector {
             _ if likeness(&first.cells, &last.cells) > config.max_likeness => return None,
             _ => TransitionKind::Dissolve,
         };
-        let transition = Transition {
+        Some(Candidate {
+            score: change * (1.0 - residual) * (1.0 - lag),
             kind,
             start: first.position,
             end: last.position,
-        };
-        Some((change * (1.0 - residual) * (1.0 - lag), transition))
+        })
     }
 }
 

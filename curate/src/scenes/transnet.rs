@@ -23,8 +23,8 @@ use crate::{Result, aesthetics::weights};
 /// Width and height of the frames that the network sees.
 pub const FRAME: (u32, u32) = (48, 27);
 /// Frames of a window, and frames from a window to the next. The middle half of a window counts.
-const WINDOW: usize = 100;
-const STEP: usize = 50;
+pub(super) const WINDOW: usize = 100;
+pub(super) const STEP: usize = 50;
 /// Frames that a frame is compared with, itself in the middle.
 const LOOKUP: usize = 101;
 /// Bins of a colour histogram: 3 bits a channel.
@@ -55,6 +55,7 @@ pub struct TransNet {
     color_hist_layer: ColorHistograms,
     fc1: Linear,
     cls_layer1: Linear,
+    cls_layer2: Linear,
 }
 
 impl TransNetConfig {
@@ -80,6 +81,7 @@ impl TransNetConfig {
             },
             fc1: LinearConfig::new(all, self.hidden).init(device),
             cls_layer1: LinearConfig::new(self.hidden, 1).init(device),
+            cls_layer2: LinearConfig::new(self.hidden, 1).init(device),
         }
     }
 }
@@ -112,14 +114,15 @@ impl TransNet {
         weights::fill(self, tensors.collect(), path)
     }
 
-    /// For each frame the probability that a transition passes over it.
+    /// For each frame the probabilities that it is the middle of a transition and that a transition
+    /// passes over it.
     ///
     /// # Shapes
     ///
     /// - `frames`: f32 `[batch, 3, time, 27, 48]`, RGB in [0, 1]
     /// - `histograms`: f32 `[batch, time, 512]`, each of unit length
-    /// - output: `[batch, time]`
-    pub fn forward(&self, frames: Tensor<5>, histograms: Tensor<3>) -> Tensor<2> {
+    /// - output: two of `[batch, time]`
+    pub fn forward(&self, frames: Tensor<5>, histograms: Tensor<3>) -> [Tensor<2>; 2] {
         let mut x = frames;
         let mut features = Vec::new();
         for stack in &self.stacks {
@@ -132,31 +135,42 @@ impl TransNet {
         let colors = self.color_hist_layer.forward(histograms);
         let x = Tensor::cat(vec![colors, similarities, x], 2);
         let x = relu(self.fc1.forward(x));
-        sigmoid(self.cls_layer1.forward(x)).squeeze_dim(2)
+        [&self.cls_layer1, &self.cls_layer2]
+            .map(|layer| sigmoid(layer.forward(x.clone())).squeeze_dim(2))
     }
 
-    /// For each picture of a video the probability that a transition passes over it: windows of 100
-    /// frames, of which the middle 50 count, the ends padded with the first and the last frame.
+    /// For each picture of a video the probabilities that it is the middle of a transition and that
+    /// a transition passes over it: windows of 100 frames, of which the middle 50 count, the ends
+    /// padded with the first and the last frame.
     ///
     /// Pictures are 48 wide and 27 high: [`crate::media::Picture::reduced`] makes them.
-    pub fn predict(&self, pictures: &[RgbImage]) -> Vec<f32> {
+    pub fn predict(&self, pictures: &[RgbImage]) -> Vec<[f32; 2]> {
         let Some(last) = pictures.len().checked_sub(1) else {
             return Vec::new();
         };
-        let device = self.fc1.weight.device();
         let mut probabilities = Vec::with_capacity(pictures.len());
         for start in (0..pictures.len()).step_by(STEP) {
             let frame = |i: usize| &pictures[(start + i).saturating_sub(STEP / 2).min(last)];
             let window: Vec<_> = (0..WINDOW).map(frame).collect();
-            let output = self.forward(video(&window, &device), histograms(&window, &device));
-            let middle = output
-                .narrow(1, STEP / 2, STEP)
-                .into_data()
-                .convert::<f32>();
-            probabilities.extend(middle.iter::<f32>());
+            probabilities.extend(self.window(&window));
         }
         probabilities.truncate(pictures.len());
         probabilities
+    }
+
+    /// The probabilities of the middle pictures of a window.
+    pub(super) fn window(&self, pictures: &[&RgbImage]) -> Vec<[f32; 2]> {
+        let device = self.fc1.weight.device();
+        let output = self.forward(video(pictures, &device), histograms(pictures, &device));
+        let [middle, within] = output.map(|output| {
+            let output = output.narrow(1, STEP / 2, STEP).into_data();
+            output.convert::<f32>().iter::<f32>().collect::<Vec<_>>()
+        });
+        middle
+            .into_iter()
+            .zip(within)
+            .map(<[f32; 2]>::from)
+            .collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Overlays on footage that the test synthesises: how many are found, how many are right.
 
 pub mod footage;
-mod letters;
+pub mod letters;
 
 use std::{fs, path::Path};
 

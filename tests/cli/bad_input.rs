@@ -225,13 +225,13 @@ fn initial_latents_have_to_fit() {
     run("absent.safetensors").fails(1, &["absent.safetensors", "No such file"]);
     fs::write(desk.path("text.safetensors"), "noise").unwrap();
     run("text.safetensors").fails(1, &["text.safetensors", "not a usable safetensors file"]);
-    desk.write_tensor("name.safetensors", "noise", &[1, 8, 2, 4, 6], 0.0);
+    desk.write_tensor("name.safetensors", "noise", &[1, 16, 2, 4, 6], 0.0);
     run("name.safetensors").fails(1, &["no tensor `latents`", "it has: noise"]);
     desk.write_tensor("axes.safetensors", "latents", &[8, 2, 4, 6], 0.0);
     run("axes.safetensors").fails(1, &["[8, 2, 4, 6]", "expected 5 axes"]);
-    desk.write_tensor("shape.safetensors", "latents", &[1, 8, 3, 4, 6], 0.0);
-    run("shape.safetensors").fails(2, &["[1, 8, 3, 4, 6]", "needs [1, 8, 2, 4, 6]"]);
-    desk.write_tensor("nan.safetensors", "latents", &[1, 8, 2, 4, 6], f32::NAN);
+    desk.write_tensor("shape.safetensors", "latents", &[1, 16, 3, 4, 6], 0.0);
+    run("shape.safetensors").fails(2, &["[1, 16, 3, 4, 6]", "needs [1, 16, 2, 4, 6]"]);
+    desk.write_tensor("nan.safetensors", "latents", &[1, 16, 2, 4, 6], f32::NAN);
     run("nan.safetensors").fails(1, &["nan.safetensors", "not finite"]);
     assert!(
         desk.names()

@@ -23,8 +23,8 @@ fn tells_psnr_and_ssim_and_keeps_the_frames() {
 
     let expected = [
         ("frames", vec![1, 5, 3, 32, 48]),
-        ("latent_logvar", vec![1, 8, 2, 4, 6]),
-        ("latent_mean", vec![1, 8, 2, 4, 6]),
+        ("latent_logvar", vec![1, 16, 2, 4, 6]),
+        ("latent_mean", vec![1, 16, 2, 4, 6]),
     ];
     let expected = expected.map(|(name, shape)| (name.to_string(), shape));
     assert_eq!(desk.shapes("t.safetensors"), expected);

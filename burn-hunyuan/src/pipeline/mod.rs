@@ -27,7 +27,7 @@ use crate::{
 pub use condition::PromptCondition;
 pub use decode::{frame_images, video_tensor};
 pub use progress::{Observer, Progress, Stage};
-pub use request::Request;
+pub use request::{Request, TINY_FPS};
 
 /// HunyuanVideo on one device.
 ///

@@ -41,6 +41,9 @@ pub struct Request {
     pub init_latents: Option<Tensor<5>>,
 }
 
+/// Frames a second of what the built-in model was trained on.
+pub const TINY_FPS: f64 = 8.0;
+
 impl Request {
     /// A request with the official defaults: 720 × 1280, 129 frames, 50 steps, guidance 6.
     pub fn new(prompt: impl Into<String>) -> Self {
@@ -58,6 +61,13 @@ impl Request {
             seed: 0,
             init_latents: None,
         }
+    }
+
+    /// A request to the [built-in model](crate::checkpoint::Model::tiny) for what it was trained
+    /// on: 64 × 64, 17 frames, which are to be shown at [`TINY_FPS`], 20 steps.
+    pub fn tiny(prompt: impl Into<String>) -> Self {
+        let request = Self::new(prompt).with_size(64, 64);
+        request.with_frames(17).with_steps(20)
     }
 
     /// Sets height and width in pixels.

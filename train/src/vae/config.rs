@@ -271,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn the_configurations_that_ship_are_understood() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().ends_with("-vae.toml") {
+                let config: VaeTraining = crate::config::read(&path, &[]).unwrap();
+                config.validate().unwrap();
+                found += 1;
+            }
+        }
+        assert!(found >= 4, "{found}");
+    }
+
+    #[test]
     fn what_cannot_be_trained_is_refused() {
         let refused = |config: VaeTraining| config.validate().unwrap_err().to_string();
         assert!(refused(VaeTraining::default()).contains("[[stages]]"));

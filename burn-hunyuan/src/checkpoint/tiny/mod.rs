@@ -1,15 +1,18 @@
 //! The small model inside the binary: HunyuanVideo's architecture with small widths.
 //!
-//! Its weights are random, drawn from a fixed seed, so what it generates shows nothing; it serves
-//! to try the program, and to test it, without a download.
+//! Its VAE and transformer were trained by this repository on procedural clips (`docs/tiny.md`);
+//! its text encoders are random, drawn from a fixed seed: what they make of a word is as good as
+//! any, so long as it is always the same.
 
 use std::path::PathBuf;
 
+use ::safetensors::SafeTensors;
 use burn::{
     module::Module,
     tensor::{Device, TensorData},
 };
 use burn_hunyuan_text::PromptTemplate;
+use half::{f16, slice::HalfFloatSliceExt};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, Normal};
@@ -17,14 +20,17 @@ use rand_distr::{Distribution, Normal};
 use super::{
     Component, Error, Model, Parameter, Recognised, StoredTensor, Weights,
     model::{Source, TokenizerFiles},
-    parameters,
+    parameters, recognise,
     sizes::{ConfigFile, Sizes},
 };
 
 /// What messages call the model.
 const NAME: &str = "the built-in tiny model";
 
-/// Seed of the weights.
+/// The shift that sampling is best with, as the transformer was trained.
+const SHIFT: f64 = 4.0;
+
+/// Seed of the text encoders' weights.
 const SEED: u64 = 2412_03603;
 
 /// The tiny LLaMA was not taught an instruction, so the prompt stands alone.
@@ -55,10 +61,8 @@ pub(super) fn model(device: &Device) -> Result<Model, Error> {
         weights: &nothing,
         config: Some(config),
     };
-    let dit_weights = random_weights(&sizes(&transformer).dit()?.init(device), 0);
-    let vae_weights = random_weights(&sizes(&vae).vae()?.init(device), 1);
-    let llama_weights = random_weights(&sizes(&llama).llama()?.init(device), 2);
-    let clip_weights = random_weights(&sizes(&clip).clip()?.init(device), 3);
+    let llama_weights = random_weights(&sizes(&llama).llama()?.init(device), 0);
+    let clip_weights = random_weights(&sizes(&clip).clip()?.init(device), 1);
 
     let llama_tokenizer = TokenizerFiles::Embedded {
         tokenizer: include_bytes!("tokenizer.json"),
@@ -68,43 +72,72 @@ pub(super) fn model(device: &Device) -> Result<Model, Error> {
         tokenizer: include_bytes!("tokenizer_2.json"),
         config: include_bytes!("tokenizer_2_config.json"),
     };
-    let source = |component, weights, config, tokenizer| {
-        let recognised = Recognised {
-            component,
-            layout: "built in",
-            weights,
-        };
+    let random = |component, weights| Recognised {
+        component,
+        layout: "built in",
+        weights,
+    };
+    let source = |recognised: Recognised, config, tokenizer| {
+        let component = recognised.component;
+        let config = Some(config);
         (
             component,
             Source {
                 recognised,
-                config: Some(config),
+                config,
                 tokenizer,
             },
         )
     };
     let sources = [
-        source(Component::Transformer, dit_weights, transformer, None),
-        source(Component::Vae, vae_weights, vae, None),
         source(
-            Component::TextEncoder,
-            llama_weights,
+            trained(include_bytes!("transformer.safetensors"))?,
+            transformer,
+            None,
+        ),
+        source(trained(include_bytes!("vae.safetensors"))?, vae, None),
+        source(
+            random(Component::TextEncoder, llama_weights),
             llama,
             Some(llama_tokenizer),
         ),
         source(
-            Component::TextEncoder2,
-            clip_weights,
+            random(Component::TextEncoder2, clip_weights),
             clip,
             Some(clip_tokenizer),
         ),
     ];
-    Ok(Model::embedded(PathBuf::from(NAME), sources, TEMPLATE))
+    Ok(Model::embedded(
+        PathBuf::from(NAME),
+        sources,
+        SHIFT,
+        TEMPLATE,
+    ))
+}
+
+/// A component's weights from a safetensors file in f16, which halves the binary. In memory they
+/// are f32, to be computed with as they were trained.
+fn trained(file: &[u8]) -> Result<Recognised, Error> {
+    let tensors = SafeTensors::deserialize(file).map_err(|error| Error::Malformed {
+        path: NAME.into(),
+        format: "safetensors",
+        reason: error.to_string(),
+    })?;
+    let mut weights = Weights::new(NAME);
+    for (name, tensor) in tensors.iter() {
+        let (halves, _) = tensor.data().as_chunks();
+        let halves: Vec<f16> = halves.iter().copied().map(f16::from_le_bytes).collect();
+        let mut values = vec![0.0; halves.len()];
+        halves.convert_to_f32_slice(&mut values);
+        let values = TensorData::new(values, tensor.shape());
+        weights.insert(name, StoredTensor::in_memory(NAME, values));
+    }
+    recognise(&weights)
 }
 
 /// Random weights for every parameter of `module`, the same on every machine.
 ///
-/// Matrices and kernels are normal with variance 1 / fan-in, norms near 1 and biases near 0.
+/// Matrices are normal with variance 1 / fan-in, norms near 1 and biases near 0.
 fn random_weights<M: Module>(module: &M, stream: u64) -> Weights {
     let mut rng = ChaCha12Rng::seed_from_u64(SEED);
     rng.set_stream(stream);

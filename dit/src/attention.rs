@@ -1,7 +1,7 @@
 //! Attention in which every sample sees its own tokens only.
 
 use burn::tensor::Tensor;
-use burn_hunyuan_kernels::attention;
+use burn_hunyuan_kernels::attention_within;
 
 /// Cuts the channels of `x` into heads.
 ///
@@ -13,10 +13,8 @@ pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     x.reshape([batch, tokens, heads, width / heads])
 }
 
-/// Attention of all queries of sample `i` over its first `lengths[i]` keys.
-///
-/// Padding sits at the end of a sample, so narrowing the keys is a mask that costs nothing. The
-/// outputs at padded positions are finite and are never looked at.
+/// Attention of all queries of sample `i` over its first `lengths[i]` keys, which leaves out the
+/// padding at its end.
 ///
 /// # Shapes
 /// - `q`, `k`, `v`: `[batch, tokens, heads, head_dim]`
@@ -24,16 +22,7 @@ pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
 pub(crate) fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, lengths: &[usize]) -> Tensor<3> {
     let [batch, tokens, heads, head_dim] = q.dims();
     let [q, k, v] = [q, k, v].map(|x| x.swap_dims(1, 2)); // [batch, heads, tokens, head_dim]
-    let out = if lengths.iter().all(|&length| length == tokens) {
-        attention(q, k, v)
-    } else {
-        let sample = |i: usize| {
-            let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(0, i, 1));
-            let [k, v] = [k, v].map(|x| x.narrow(2, 0, lengths[i]));
-            attention(q, k, v)
-        };
-        Tensor::cat((0..batch).map(sample).collect(), 0)
-    };
-    out.swap_dims(1, 2)
+    attention_within(q, k, v, lengths)
+        .swap_dims(1, 2)
         .reshape([batch, tokens, heads * head_dim])
 }

@@ -65,6 +65,6 @@ impl Rope {
 
     /// Turns queries or keys: `[batch, tokens, heads, head_dim]` to the same shape.
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        rotate_pairs(x.swap_dims(1, 2), self.cos.clone(), self.sin.clone()).swap_dims(1, 2)
+        rotate_pairs(x, self.cos.clone(), self.sin.clone())
     }
 }

@@ -22,6 +22,36 @@ const PAD_QUERIES_FROM: usize = 1024;
 /// - `k`, `v`: `[batch, heads, keys, d]`
 /// - output: `[batch, heads, queries, d]`
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::attention_within(&q, &k, &v, &vec![k.dims()[2]; k.dims()[0]]) {
+        return out;
+    }
+    composed(q, k, v)
+}
+
+/// [`attention`] of all queries of sample `i` over its first `lengths[i]` keys.
+///
+/// Where padding sits at the end of a sample, this is the mask for it. The outputs at padded
+/// positions are finite, and mean nothing.
+pub fn attention_within(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, lengths: &[usize]) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::attention_within(&q, &k, &v, lengths) {
+        return out;
+    }
+    let [batch, _, keys, _] = k.dims();
+    if lengths.iter().all(|&length| length == keys) {
+        return composed(q, k, v);
+    }
+    let sample = |i: usize| {
+        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(0, i, 1));
+        let [k, v] = [k, v].map(|x| x.narrow(2, 0, lengths[i]));
+        composed(q, k, v)
+    };
+    Tensor::cat((0..batch).map(sample).collect(), 0)
+}
+
+/// By the backend's own kernel, which some take a padded query for.
+fn composed(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     let queries = q.dims()[2];
     let padded = queries.next_multiple_of(QUERY_STAGE);
     let pad = queries >= PAD_QUERIES_FROM && padded != queries;

@@ -8,7 +8,7 @@
 //!
 //! | function | used by |
 //! | --- | --- |
-//! | [`attention`], [`attention_with_bias`] | every block of every model |
+//! | [`attention`], [`attention_within`], [`attention_with_bias`] | every block of every model |
 //! | [`modulated_norm`], [`add_gated`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
 //! | [`linear`] | the diffusion transformer, LoRAs included, and the text encoders |
 //! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
@@ -27,7 +27,7 @@ mod path;
 mod rotary;
 
 pub use activation::{gelu_sigmoid, gelu_tanh, silu};
-pub use attention::{attention, attention_with_bias};
+pub use attention::{attention, attention_with_bias, attention_within};
 #[cfg(feature = "cpu")]
 pub use cpu::causal_conv3d;
 pub use linear::linear;

@@ -23,7 +23,7 @@ pub fn modulated_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, eps: f64
 }
 
 /// `(x − mean) / √(var + eps)` over the last axis.
-fn layer_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
+pub(crate) fn layer_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(2);
@@ -32,7 +32,7 @@ fn layer_norm(x: Tensor<3>, eps: f64) -> Tensor<3> {
 }
 
 /// `x · (1 + scale) + shift`.
-fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
+pub(crate) fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
     x * (scale + 1.0) + shift
 }
 
@@ -104,7 +104,7 @@ impl RmsNorm {
     }
 
     /// As tensor operations.
-    fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    pub(crate) fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = x.cast(DType::F32);
         let mean_square = x.clone().square().mean_dim(D - 1);

@@ -11,12 +11,54 @@ use burn::backend::{
     tensor::FloatTensor,
 };
 
-use super::{CpuGradients, CpuOps, GroupNormOptions};
+use super::{Activation, CpuGradients, CpuOps, GroupNormOptions};
 
 /// Takes an output of a node that is needed in the backward pass.
 macro_rules! retrieve {
     ($checkpointer:ident, $($node:expr),+) => {
         ($($checkpointer.retrieve_node_output::<B::FloatTensorPrimitive>($node)),+)
+    };
+}
+
+/// Defines an operation whose inputs are kept for its backward pass.
+macro_rules! with_gradient {
+    ($name:ident($($input:ident),+ $(; $option:ident: $kind:ty)?) => $backward:ident) => {
+        fn $name($($input: FloatTensor<Self>,)+ $($option: $kind)?) -> FloatTensor<Self> {
+            const INPUTS: usize = [$(stringify!($input)),+].len();
+            #[derive(Debug)]
+            struct Node;
+            impl<B: CpuGradients> Backward<B, INPUTS> for Node {
+                type State = ([NodeId; INPUTS], ($($kind,)?));
+
+                fn backward(
+                    self,
+                    ops: Ops<Self::State, INPUTS>,
+                    grads: &mut Gradients,
+                    checkpointer: &mut Checkpointer,
+                ) {
+                    let gradient = grads.consume::<B>(&ops.node);
+                    let (inputs, ($($option,)?)) = ops.state;
+                    let inputs = inputs.map(|node| retrieve!(checkpointer, node));
+                    let gradients = B::$backward(inputs, gradient $(, $option)?);
+                    for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+                        if let (Some(node), Some(gradient)) = (node, gradient) {
+                            grads.register::<B>(node.id, gradient);
+                        }
+                    }
+                }
+            }
+            let nodes = [$($input.node()),+];
+            match Node.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(mut prep) => {
+                    let inputs = [$(prep.checkpoint(&$input)),+];
+                    let state = (inputs, ($(Clone::clone(&$option),)?));
+                    prep.finish(state, B::$name($($input.into_primitive(),)+ $($option)?))
+                }
+                OpsKind::UnTracked(prep) => {
+                    prep.finish(B::$name($($input.into_primitive(),)+ $($option)?))
+                }
+            }
+        }
     };
 }
 
@@ -74,52 +116,11 @@ impl<B: CpuOps + CpuGradients, C: CheckpointStrategy> CpuOps for Autodiff<B, C> 
         }
     }
 
-    fn group_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: GroupNormOptions,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct GroupNorm;
-        impl<B: CpuGradients> Backward<B, 3> for GroupNorm {
-            type State = ([NodeId; 3], GroupNormOptions);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                grads: &mut Gradients,
-                checkpointer: &mut Checkpointer,
-            ) {
-                let gradient = grads.consume::<B>(&ops.node);
-                let ([x, weight, bias], options) = ops.state;
-                let (x, weight, bias) = retrieve!(checkpointer, x, weight, bias);
-                let (x, weight, bias) = B::group_norm_backward(x, weight, bias, gradient, options);
-                for (node, gradient) in ops.parents.into_iter().zip([x, weight, bias]) {
-                    if let Some(node) = node {
-                        grads.register::<B>(node.id, gradient);
-                    }
-                }
-            }
-        }
-        let nodes = [x.node(), weight.node(), bias.node()];
-        match GroupNorm.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let nodes = [&x, &weight, &bias].map(|tensor| prep.checkpoint(tensor));
-                let out = B::group_norm(
-                    x.into_primitive(),
-                    weight.into_primitive(),
-                    bias.into_primitive(),
-                    options,
-                );
-                prep.finish((nodes, options), out)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::group_norm(
-                x.into_primitive(),
-                weight.into_primitive(),
-                bias.into_primitive(),
-                options,
-            )),
-        }
-    }
+    with_gradient!(group_norm(x, weight, bias; options: GroupNormOptions) => group_norm_backward);
+    with_gradient!(modulated_norm(x, shift, scale; eps: f32) => modulated_norm_backward);
+    with_gradient!(rms_norm(x, weight; eps: f32) => rms_norm_backward);
+    with_gradient!(rotate_pairs(x, cos, sin) => rotate_pairs_backward);
+    with_gradient!(activate(x; activation: Activation) => activate_backward);
+    with_gradient!(add_gated(x, y, gate) => add_gated_backward);
+    with_gradient!(attention_within(q, k, v; lengths: Vec<usize>) => attention_within_backward);
 }

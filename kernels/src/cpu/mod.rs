@@ -1,44 +1,44 @@
-//! Operations written for the CPU: the VAE's two costly layers with their gradients, and what the
-//! transformers need for inference.
+//! Operations written for the CPU, with their gradients.
 //!
-//! On a GPU the backend's own convolution is as good as any. On burn's CPU backend a step of
-//! training spends nearly all its time in the gradients of small convolutions and in the dozens of
-//! passes that a normalisation takes when it is composed of tensor operations. Here both are single
-//! operations: [`causal_conv3d`] pads, convolves and adds the bias; [`group_norm`] normalises,
-//! scales and applies SiLU. Each falls back to `None` where it does not apply, and the caller
-//! composes the layer of tensor operations, to the same result.
-//!
-//! Between the transformers' matrix products stand passes over the tokens, which take several each
-//! when they are composed, and in bf16 slow ones: [`inference`] has each in one, and bf16 products.
+//! On a GPU the backend's own convolution and attention are as good as any. On burn's CPU backend a
+//! step of training spends most of its time between matrix products: in the dozens of passes that a
+//! normalisation takes when it is composed of tensor operations, and in what automatic
+//! differentiation adds to each. Here each layer is one operation, which falls back to `None` where
+//! it does not apply, and the caller composes the layer of tensor operations, to the same result.
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `conv` | the convolution and its gradients as sums of shifted planes |
-//! | `norm` | the normalisation and its gradient |
-//! | `inference` | the operations without a gradient |
-//! | `rows` | norms, rotary embedding, activations and gates in one pass |
-//! | `linear` | matrix products in bf16 |
+//! | `conv` | the VAE's convolution and its gradients as sums of shifted planes |
+//! | `norm` | the VAE's normalisation and its gradient |
+//! | `tokens` | what the transformers call |
+//! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
+//! | `attention` | attention in memory linear in the length |
+//! | `linear` | matrix products in bf16, for inference |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
-//! | `autodiff` | both as operations of burn's automatic differentiation |
+//! | `autodiff` | all but `linear` as operations of burn's automatic differentiation |
 
+mod attention;
 mod autodiff;
 mod conv;
-mod inference;
 #[cfg(target_arch = "x86_64")]
 mod linear;
 mod norm;
 mod rows;
+mod rows_backward;
 mod simd;
 mod stored;
+#[cfg(test)]
+mod tests;
+mod tokens;
 
-pub(crate) use inference::{
-    activate, add_gated, is_plain, linear, modulated_norm, rms_norm, rotate_pairs,
+pub(crate) use tokens::{
+    activate, add_gated, attention_within, linear, modulated_norm, rms_norm, rotate_pairs,
 };
 
 use burn::{
     backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension, tensor::FloatTensor},
-    tensor::{DType, Device, Tensor},
+    tensor::{DType, Tensor},
 };
 
 /// `x · sigmoid(a x + b x³)`.
@@ -94,7 +94,46 @@ pub(crate) trait CpuOps: Backend {
         bias: FloatTensor<Self>,
         options: GroupNormOptions,
     ) -> FloatTensor<Self>;
+
+    /// See [`modulated_norm`](crate::modulated_norm).
+    fn modulated_norm(
+        x: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self>;
+
+    /// See [`RmsNorm`](crate::RmsNorm).
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+
+    /// See [`rotate_pairs`](crate::rotate_pairs).
+    fn rotate_pairs(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`silu`](crate::silu) and its like.
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+
+    /// See [`add_gated`](crate::add_gated).
+    fn add_gated(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`attention`](crate::attention_within).
+    fn attention_within(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        lengths: Vec<usize>,
+    ) -> FloatTensor<Self>;
 }
+
+/// Gradients for the inputs of an operation, where they have any.
+type Of<B, const INPUTS: usize> = [Option<FloatTensor<B>>; INPUTS];
 
 /// What their backward passes need of a backend.
 pub(crate) trait CpuGradients: Backend {
@@ -110,14 +149,52 @@ pub(crate) trait CpuGradients: Backend {
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradients for input, weight and bias.
+    /// Of [`group_norm`](CpuOps::group_norm).
     fn group_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         options: GroupNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> Of<Self, 3>;
+
+    /// Of [`modulated_norm`](CpuOps::modulated_norm).
+    fn modulated_norm_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+        eps: f32,
+    ) -> Of<Self, 3>;
+
+    /// Of [`rms_norm`](CpuOps::rms_norm).
+    fn rms_norm_backward(
+        inputs: [FloatTensor<Self>; 2],
+        gradient: FloatTensor<Self>,
+        eps: f32,
+    ) -> Of<Self, 2>;
+
+    /// Of [`rotate_pairs`](CpuOps::rotate_pairs).
+    fn rotate_pairs_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+    ) -> Of<Self, 3>;
+
+    /// Of [`activate`](CpuOps::activate).
+    fn activate_backward(
+        inputs: [FloatTensor<Self>; 1],
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> Of<Self, 1>;
+
+    /// Of [`add_gated`](CpuOps::add_gated).
+    fn add_gated_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+    ) -> Of<Self, 3>;
+
+    /// Of [`attention_within`](CpuOps::attention_within).
+    fn attention_within_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+        lengths: Vec<usize>,
+    ) -> Of<Self, 3>;
 }
 
 impl CpuOps for Flex {
@@ -137,6 +214,48 @@ impl CpuOps for Flex {
     ) -> FloatTensor<Self> {
         norm::forward(x, weight, bias, options)
     }
+
+    fn modulated_norm(
+        x: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        rows::modulated_norm(x, shift, scale, eps)
+    }
+
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        rows::rms_norm(x, weight, eps)
+    }
+
+    fn rotate_pairs(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        rows::rotate_pairs(x, cos, sin)
+    }
+
+    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        rows::activate(x, activation)
+    }
+
+    fn add_gated(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        rows::add_gated(x, y, gate)
+    }
+
+    fn attention_within(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        lengths: Vec<usize>,
+    ) -> FloatTensor<Self> {
+        attention::forward(q, k, v, &lengths)
+    }
 }
 
 impl CpuGradients for Flex {
@@ -155,20 +274,65 @@ impl CpuGradients for Flex {
     }
 
     fn group_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         options: GroupNormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        norm::backward(x, weight, bias, gradient, options)
+    ) -> Of<Self, 3> {
+        norm::backward(inputs, gradient, options)
+    }
+
+    fn modulated_norm_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+        eps: f32,
+    ) -> Of<Self, 3> {
+        rows_backward::modulated_norm(inputs, gradient, eps)
+    }
+
+    fn rms_norm_backward(
+        inputs: [FloatTensor<Self>; 2],
+        gradient: FloatTensor<Self>,
+        eps: f32,
+    ) -> Of<Self, 2> {
+        rows_backward::rms_norm(inputs, gradient, eps)
+    }
+
+    fn rotate_pairs_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+    ) -> Of<Self, 3> {
+        rows_backward::rotate_pairs(inputs, gradient)
+    }
+
+    fn activate_backward(
+        inputs: [FloatTensor<Self>; 1],
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> Of<Self, 1> {
+        rows_backward::activate(inputs, gradient, activation)
+    }
+
+    fn add_gated_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+    ) -> Of<Self, 3> {
+        rows_backward::add_gated(inputs, gradient)
+    }
+
+    fn attention_within_backward(
+        inputs: [FloatTensor<Self>; 3],
+        gradient: FloatTensor<Self>,
+        lengths: Vec<usize>,
+    ) -> Of<Self, 3> {
+        attention::backward(inputs, gradient, &lengths)
     }
 }
 
-/// Whether the operations of this module run on `device` in `dtype`.
-fn applies(device: &Device, dtype: DType) -> bool {
-    let device = device.clone().without_autodiff();
-    dtype == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+/// Whether `x` is on burn's CPU backend, in f32 or bf16.
+pub(crate) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+    let device = x.device().without_autodiff();
+    matches!(x.dtype(), DType::F32 | DType::BF16)
+        && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// 3×3×3 convolution of stride 1, causal in time, whose borders repeat the outermost values; `None`
@@ -180,7 +344,7 @@ fn applies(device: &Device, dtype: DType) -> bool {
 /// - `bias`: `[channels out]`
 /// - output: `[batch, channels out, frames, height, width]`
 pub fn causal_conv3d(x: &Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Option<Tensor<5>> {
-    applies(&x.device(), x.dtype()).then(|| {
+    (x.dtype() == DType::F32 && applies(x)).then(|| {
         Tensor::from_dispatch(Dispatch::causal_conv3d(
             x.clone().into_dispatch(),
             weight.into_dispatch(),
@@ -201,7 +365,7 @@ pub(crate) fn group_norm<const D: usize>(
     bias: Tensor<1>,
     options: GroupNormOptions,
 ) -> Option<Tensor<D>> {
-    applies(&x.device(), x.dtype()).then(|| {
+    (x.dtype() == DType::F32 && applies(x)).then(|| {
         Tensor::from_dispatch(Dispatch::group_norm(
             x.clone().into_dispatch(),
             weight.into_dispatch(),
@@ -209,118 +373,4 @@ pub(crate) fn group_norm<const D: usize>(
             options,
         ))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{GroupNormConfig, silu};
-    use burn::tensor::{
-        Distribution,
-        module::conv3d,
-        ops::{ConvOptions, PadMode},
-    };
-
-    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-        let device = Device::flex().autodiff();
-        let x = Tensor::random(shape, Distribution::Normal(0.2, 1.0), (&device, DType::F32));
-        x.require_grad()
-    }
-
-    fn assert_same<const D: usize>(what: &str, ours: Tensor<D>, composed: Tensor<D>) {
-        let largest = composed.clone().abs().max().into_scalar::<f32>();
-        let error = (ours - composed).abs().max().into_scalar::<f32>() / largest;
-        assert!(error < 2e-5, "{what}: {error}");
-    }
-
-    /// Compares two forms of a layer, and their gradients for input, weight and bias.
-    fn assert_same_layer<const D: usize, const W: usize>(
-        what: &str,
-        inputs: (Tensor<D>, Tensor<W>, Tensor<1>),
-        ours: impl Fn(Tensor<D>, Tensor<W>, Tensor<1>) -> Tensor<D>,
-        composed: impl Fn(Tensor<D>, Tensor<W>, Tensor<1>) -> Tensor<D>,
-    ) {
-        let (x, weight, bias) = inputs;
-        let ours = ours(x.clone(), weight.clone(), bias.clone());
-        let composed = composed(x.clone(), weight.clone(), bias.clone());
-        let probe = random(ours.dims()).inner().autodiff();
-        let gradients = |out: &Tensor<D>| {
-            let all = (out.clone() * probe.clone()).sum().backward();
-            (
-                x.grad(&all).unwrap(),
-                weight.grad(&all).unwrap(),
-                bias.grad(&all).unwrap(),
-            )
-        };
-        let (a, b) = (gradients(&ours), gradients(&composed));
-        assert_same(what, ours.inner(), composed.inner());
-        assert_same(&format!("{what}, x"), a.0, b.0);
-        assert_same(&format!("{what}, weight"), a.1, b.1);
-        assert_same(&format!("{what}, bias"), a.2, b.2);
-    }
-
-    #[test]
-    fn convolution_is_the_composed_one_with_its_gradients() {
-        for (batch, inputs, outputs, frames, height, width) in [
-            (2, 3, 5, 1, 7, 9),
-            (1, 9, 16, 2, 8, 8),
-            (2, 5, 3, 5, 1, 3),
-            (1, 4, 17, 3, 33, 40),
-        ] {
-            let shape = [batch, inputs, frames, height, width];
-            let tensors = (
-                random(shape),
-                random([outputs, inputs, 3, 3, 3]),
-                random([outputs]),
-            );
-            assert_same_layer(
-                &format!("{shape:?} to {outputs}"),
-                tensors,
-                |x, weight, bias| causal_conv3d(&x, weight, bias).unwrap(),
-                |x, weight, bias| {
-                    let x = x.pad([(2, 0), (1, 1), (1, 1)], PadMode::Edge);
-                    let options = ConvOptions::new([1; 3], [0; 3], [1; 3], 1);
-                    conv3d(x, weight, Some(bias), options)
-                },
-            );
-        }
-    }
-
-    #[test]
-    fn group_norm_is_the_composed_one_with_its_gradients() {
-        for (batch, groups, channels, positions) in [(2, 4, 8, 5), (1, 2, 6, 4500), (3, 1, 1, 33)] {
-            for with_silu in [false, true] {
-                let options = GroupNormOptions {
-                    groups,
-                    eps: 1e-6,
-                    silu: with_silu,
-                };
-                let composed = |x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>| {
-                    let mut norm = GroupNormConfig::new(groups, channels).init(&Device::flex());
-                    norm.weight = norm.weight.map(|_| weight);
-                    norm.bias = norm.bias.map(|_| bias);
-                    let x = norm.composed(x);
-                    if with_silu { silu(x) } else { x }
-                };
-                assert_same_layer(
-                    &format!("{batch} x {channels} in {groups}, silu: {with_silu}"),
-                    (
-                        random([batch, channels, positions]),
-                        random([channels]),
-                        random([channels]),
-                    ),
-                    |x, weight, bias| group_norm(&x, weight, bias, options).unwrap(),
-                    composed,
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn other_devices_and_dtypes_are_left_to_the_composed_form() {
-        let x = Tensor::<5>::zeros([1, 1, 1, 4, 4], (&Device::flex(), DType::F64));
-        let weight = Tensor::<5>::zeros([1, 1, 3, 3, 3], (&Device::flex(), DType::F64));
-        let bias = Tensor::<1>::zeros([1], (&Device::flex(), DType::F64));
-        assert!(causal_conv3d(&x, weight, bias).is_none());
-    }
 }

@@ -151,12 +151,10 @@ fn apply_body<const FUSED: bool>(x: &[f32], out: &mut [f32], scale: f32, shift: 
 
 /// The gradients for input, weight and bias.
 pub(super) fn backward(
-    x: FlexTensor,
-    weight: FlexTensor,
-    bias: FlexTensor,
+    [x, weight, bias]: [FlexTensor; 3],
     gradient: FlexTensor,
     options: GroupNormOptions,
-) -> (FlexTensor, FlexTensor, FlexTensor) {
+) -> [Option<FlexTensor>; 3] {
     let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
     let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
     let groups = Groups::of(&x, options);
@@ -189,7 +187,7 @@ pub(super) fn backward(
         let values: Vec<f32> = (0..channels).map(channel).collect();
         FlexTensor::from_data(TensorData::new(values, [channels]))
     };
-    (groups.tensor(out), total(0), total(1))
+    [groups.tensor(out), total(0), total(1)].map(Some)
 }
 
 /// The gradient of one group, and the gradients of its channels' scales and shifts.

@@ -13,13 +13,13 @@ use super::{
 };
 
 /// Independent sums that a vector unit keeps side by side.
-const LANES: usize = 32;
+pub(super) const LANES: usize = 32;
 
 /// Values that a task takes at a time.
-const TASK: usize = 1 << 15;
+pub(super) const TASK: usize = 1 << 15;
 
 /// An uninteresting tensor of the shape and number format of `x`.
-fn like(x: &FlexTensor) -> FlexTensor {
+pub(super) fn like(x: &FlexTensor) -> FlexTensor {
     FlexTensor::empty(x.layout().shape().clone(), x.dtype())
 }
 
@@ -43,7 +43,7 @@ fn for_each_row<T: Stored>(
 }
 
 /// The last axis of a tensor.
-fn width(x: &FlexTensor) -> usize {
+pub(super) fn width(x: &FlexTensor) -> usize {
     x.layout().shape().last().copied().unwrap_or(1)
 }
 
@@ -134,13 +134,14 @@ fn rms_row_body<const FUSED: bool, T: Stored>(x: &[T], weight: &[T], eps: f32, o
 /// See [`rotate_pairs`](crate::rotate_pairs).
 pub(super) fn rotate_pairs(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
     let [x, cos, sin] = [x, cos, sin].map(|x| x.to_contiguous());
-    let (width, tokens) = (width(&x), cos.layout().shape()[0]);
+    let [_, tokens, heads, width] = x.layout().shape().dims();
     let mut out = like(&x);
     with_stored!(x.dtype(), T => {
         let (cos, sin): (&[f32], &[f32]) = (cos.storage(), sin.storage());
         for_each_row(x.storage::<T>(), out.storage_mut(), width, |row, x, out| {
-            let token = row % tokens * (width / 2)..(row % tokens + 1) * (width / 2);
-            rotate_row(x, &cos[token.clone()], &sin[token], out);
+            let first = row / heads % tokens * (width / 2);
+            let [cos, sin] = [cos, sin].map(|x| &x[first..first + width / 2]);
+            rotate_row(x, cos, sin, out);
         });
     });
     out

@@ -54,7 +54,7 @@ pub(super) fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
 /// `e^x` for |x| up to 87, clamped beyond: 2ⁿ · e^r with |r| ≤ ln 2 / 2, the second factor by its
 /// Taylor polynomial of degree 7.
 #[inline(always)]
-fn exp<const FUSED: bool>(x: f32) -> f32 {
+pub(super) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // Adding and subtracting 1.5 · 2²³ rounds to an integer.

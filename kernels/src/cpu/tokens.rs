@@ -1,13 +1,13 @@
-//! Operations without a gradient, for inference: where tensors are tracked, the composed forms run.
+//! What the transformers need, each `None` where only the composed form runs.
 
 use burn::{
-    backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension, tensor::FloatTensor},
+    backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
     tensor::{DType, Tensor},
 };
 
-use super::{Activation, rows};
+use super::{Activation, CpuOps, applies};
 
-/// The operations.
+/// The operation without a gradient: where tensors are tracked, burn's own runs.
 #[backend_extension(Flex)]
 pub(crate) trait Inference: Backend {
     /// See [`linear`].
@@ -15,34 +15,6 @@ pub(crate) trait Inference: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`modulated_norm`](crate::modulated_norm).
-    fn modulated_norm(
-        x: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        eps: f32,
-    ) -> FloatTensor<Self>;
-
-    /// See [`RmsNorm`](crate::RmsNorm).
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
-
-    /// See [`rotate_pairs`](crate::rotate_pairs).
-    fn rotate(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// See [`silu`](crate::silu) and its like.
-    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
-
-    /// See [`add_gated`](crate::add_gated).
-    fn add_gated(
-        x: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 }
 
@@ -57,56 +29,16 @@ impl Inference for Flex {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("`has_bf16_products` refuses {x:?}, {weight:?}, {bias:?}")
     }
-
-    fn modulated_norm(
-        x: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        eps: f32,
-    ) -> FloatTensor<Self> {
-        rows::modulated_norm(x, shift, scale, eps)
-    }
-
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        rows::rms_norm(x, weight, eps)
-    }
-
-    fn rotate(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        rows::rotate_pairs(x, cos, sin)
-    }
-
-    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        rows::activate(x, activation)
-    }
-
-    fn add_gated(
-        x: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        rows::add_gated(x, y, gate)
-    }
 }
 
-/// Whether `x` is on burn's CPU backend, in f32 or bf16, and not tracked.
-pub(crate) fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
-    !x.is_autodiff()
-        && matches!(x.dtype(), DType::F32 | DType::BF16)
-        && matches!(x.device().as_dispatch(), DispatchDevice::Flex(_))
-}
-
-/// Whether all three are, in one number format.
-fn are_plain<const A: usize, const B: usize, const C: usize>(
+/// Whether all three are where [`applies`] says, in one number format.
+fn all_apply<const A: usize, const B: usize, const C: usize>(
     a: &Tensor<A>,
     b: &Tensor<B>,
     c: &Tensor<C>,
 ) -> bool {
     let one_format = a.dtype() == b.dtype() && b.dtype() == c.dtype();
-    one_format && is_plain(a) && is_plain(b) && is_plain(c)
+    one_format && applies(a) && applies(b) && applies(c)
 }
 
 /// Whether the machine multiplies bf16.
@@ -134,7 +66,8 @@ pub(crate) fn linear<const D: usize>(
         return None;
     }
     let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], (&x.device(), DType::BF16)));
-    are_plain(x, &weight, &bias).then(|| {
+    let is_tracked = x.is_autodiff() || weight.is_autodiff();
+    (!is_tracked && all_apply(x, &weight, &bias)).then(|| {
         let mut shape = x.dims();
         let rows = x
             .clone()
@@ -156,7 +89,7 @@ pub(crate) fn modulated_norm(
     scale: &Tensor<3>,
     eps: f64,
 ) -> Option<Tensor<3>> {
-    are_plain(x, shift, scale).then(|| {
+    all_apply(x, shift, scale).then(|| {
         let [x, shift, scale] = [x, shift, scale].map(|x| x.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::modulated_norm(x, shift, scale, eps as f32))
     })
@@ -168,7 +101,7 @@ pub(crate) fn rms_norm<const D: usize>(
     weight: &Tensor<1>,
     eps: f64,
 ) -> Option<Tensor<D>> {
-    are_plain(x, weight, weight).then(|| {
+    all_apply(x, weight, weight).then(|| {
         let (x, weight) = (x.clone().into_dispatch(), weight.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::rms_norm(x, weight, eps as f32))
     })
@@ -176,22 +109,36 @@ pub(crate) fn rms_norm<const D: usize>(
 
 /// [`rotate_pairs`](crate::rotate_pairs), or `None` where only the composed form runs.
 pub(crate) fn rotate_pairs(x: &Tensor<4>, cos: &Tensor<2>, sin: &Tensor<2>) -> Option<Tensor<4>> {
-    let angles = cos.dtype() == DType::F32 && are_plain(cos, sin, sin);
-    (angles && is_plain(x)).then(|| {
+    let angles = cos.dtype() == DType::F32 && all_apply(cos, sin, sin);
+    (angles && applies(x)).then(|| {
         let [cos, sin] = [cos, sin].map(|x| x.clone().into_dispatch());
-        Tensor::from_dispatch(Dispatch::rotate(x.clone().into_dispatch(), cos, sin))
+        Tensor::from_dispatch(Dispatch::rotate_pairs(x.clone().into_dispatch(), cos, sin))
     })
 }
 
-/// The activation of an `x` that [`is_plain`].
+/// The activation of an `x` to which this module [`applies`].
 pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::activate(x.into_dispatch(), activation))
 }
 
 /// [`add_gated`](crate::add_gated), or `None` where only the composed form runs.
 pub(crate) fn add_gated(x: &Tensor<3>, y: &Tensor<3>, gate: &Tensor<3>) -> Option<Tensor<3>> {
-    are_plain(x, y, gate).then(|| {
+    all_apply(x, y, gate).then(|| {
         let [x, y, gate] = [x, y, gate].map(|x| x.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::add_gated(x, y, gate))
+    })
+}
+
+/// [`attention_within`](crate::attention_within), or `None` where
+/// only the composed form runs.
+pub(crate) fn attention_within(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    lengths: &[usize],
+) -> Option<Tensor<4>> {
+    all_apply(q, k, v).then(|| {
+        let [q, k, v] = [q, k, v].map(|x| x.clone().into_dispatch());
+        Tensor::from_dispatch(Dispatch::attention_within(q, k, v, lengths.to_vec()))
     })
 }

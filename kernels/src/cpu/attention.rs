@@ -1,0 +1,339 @@
+//! Attention in memory linear in the length, forward and backward.
+//!
+//! A few queries at a time meet all keys: their scores stay in the processor's cache, and the
+//! backward pass computes them again (arXiv 2112.05682; the formulas are those of arXiv 2205.14135,
+//! algorithm 4). Computed in f32.
+
+use burn::backend::flex::FlexTensor;
+use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
+
+use super::{
+    rows::LANES,
+    simd::{exp, for_each_cpu, multiply_add},
+    stored::{Stored, with_stored},
+};
+
+/// Scores that are in memory at a time: 1 MiB of them.
+const SCORES: usize = 1 << 18;
+
+/// A matrix in f32, by rows.
+struct Matrix {
+    values: Vec<f32>,
+    rows: usize,
+    columns: usize,
+}
+
+/// A matrix or its transpose, where it lies.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl Matrix {
+    fn zeros(rows: usize, columns: usize) -> Self {
+        Self {
+            values: vec![0.0; rows * columns],
+            rows,
+            columns,
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        self.rows(0, self.rows)
+    }
+
+    /// Rows from `start` to `end`.
+    fn rows(&self, start: usize, end: usize) -> View<'_> {
+        let values = &self.values[start * self.columns..end * self.columns];
+        View::new(values, end - start, self.columns)
+    }
+}
+
+impl<'a> View<'a> {
+    /// `values` by rows.
+    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns);
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    fn transpose(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// `out = a b`, or `out += a b`; `out` by rows.
+fn product(out: &mut [f32], a: View, b: View, add: bool) {
+    assert_eq!((a.columns, out.len()), (b.rows, a.rows * b.columns));
+    // SAFETY: the views lie within their slices, by their construction; `out` is as large as the
+    // product, and borrowed for this call alone.
+    unsafe {
+        gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.as_mut_ptr(),
+            1,
+            b.columns as isize,
+            add,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0_f32,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// Rows of a head, times `factor`: `[rows, d]`.
+fn head(x: &FlexTensor, [sample, head]: [usize; 2], rows: usize, factor: f32) -> Matrix {
+    let (shape, strides) = (x.layout().shape(), x.layout().strides());
+    let columns = shape[3];
+    let start = x.layout().start_offset() as isize
+        + sample as isize * strides[0]
+        + head as isize * strides[1];
+    let mut values = Vec::with_capacity(rows * columns);
+    with_stored!(x.dtype(), T => {
+        let stored: &[T] = x.storage();
+        for row in 0..rows as isize {
+            let first = start + row * strides[2];
+            match strides[3] {
+                1 => {
+                    let row = &stored[first as usize..][..columns];
+                    values.extend(row.iter().map(|x| x.load() * factor));
+                }
+                stride => values.extend((0..columns as isize).map(|column| {
+                    stored[(first + column * stride) as usize].load() * factor
+                })),
+            }
+        }
+    });
+    Matrix {
+        values,
+        rows,
+        columns,
+    }
+}
+
+/// Queries whose scores are in memory at a time.
+fn queries_at_once(keys: usize) -> usize {
+    (SCORES / keys.max(1)).clamp(16, 256)
+}
+
+/// The heads of all samples times `factor` as a tensor `[batch, heads, tokens, d]`; what is missing
+/// at the end of a head is zero. In memory the heads of a token lie side by side, as the next layer
+/// takes them.
+fn together(parts: &[Matrix], like: &FlexTensor, factor: f32) -> FlexTensor {
+    let ([batch, heads, tokens, _], d) = (dims(like), parts[0].columns);
+    let mut out = FlexTensor::empty([batch, tokens, heads, d].into(), like.dtype());
+    with_stored!(like.dtype(), T => {
+        let values: &mut [T] = out.storage_mut();
+        let rows = values.par_chunks_mut(heads * d).with_min_len(64).enumerate();
+        rows.for_each(|(row, out)| {
+            let (sample, token) = (row / tokens, row % tokens);
+            let parts = &parts[sample * heads..(sample + 1) * heads];
+            for (out, part) in out.chunks_exact_mut(d).zip(parts) {
+                match part.values.get(token * d..(token + 1) * d) {
+                    Some(x) => out.iter_mut().zip(x).for_each(|(out, x)| *out = T::store(x * factor)),
+                    None => out.fill(T::store(0.0)),
+                }
+            }
+        });
+    });
+    out.transpose(1, 2)
+}
+
+/// Replaces rows of scores by `e^(score − largest)`, and each row's sum is put into `sums`.
+fn exponentials(scores: &mut [f32], keys: usize, sums: &mut [f32]) {
+    for (row, sum) in scores.chunks_exact_mut(keys).zip(sums) {
+        exponentials_of_row(row, sum);
+    }
+}
+
+for_each_cpu! {
+    fn exponentials_of_row(row: &mut [f32], sum: &mut f32) = exponentials_of_row_body
+}
+
+#[inline(always)]
+fn exponentials_of_row_body<const FUSED: bool>(row: &mut [f32], sum: &mut f32) {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            largest[lane] = largest[lane].max(chunk[lane]);
+        }
+    }
+    let largest = largest
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0.0; LANES];
+    let (chunks, rest) = row.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            chunk[lane] = exp::<FUSED>(chunk[lane] - largest);
+            sums[lane] += chunk[lane];
+        }
+    }
+    for x in rest.iter_mut() {
+        *x = exp::<FUSED>(*x - largest);
+    }
+    *sum = sums.iter().chain(rest.iter()).sum();
+}
+
+/// See [`attention`](super::attention).
+pub(super) fn forward(
+    q: FlexTensor,
+    k: FlexTensor,
+    v: FlexTensor,
+    lengths: &[usize],
+) -> FlexTensor {
+    let [batch, heads, queries, d] = dims(&q);
+    let scale = 1.0 / (d as f32).sqrt();
+    let tasks = (0..batch * heads).into_par_iter();
+    let parts: Vec<Matrix> = tasks
+        .map(|task| {
+            let place = [task / heads, task % heads];
+            let keys = lengths[place[0]];
+            let q = head(&q, place, queries, scale);
+            let [k, v] = [&k, &v].map(|x| head(x, place, keys, 1.0));
+            attend(&q, &k, &v)
+        })
+        .collect();
+    together(&parts, &q, 1.0)
+}
+
+/// `softmax(q kᵀ) v`.
+fn attend(q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
+    let (keys, channels) = (k.rows, v.columns);
+    let at_once = queries_at_once(keys).min(q.rows);
+    let mut out = Matrix::zeros(q.rows, channels);
+    let (mut scores, mut sums) = (vec![0.0; at_once * keys], vec![0.0; at_once]);
+    for start in (0..q.rows).step_by(at_once) {
+        let q = q.rows(start, (start + at_once).min(q.rows));
+        let scores = &mut scores[..q.rows * keys];
+        product(scores, q, k.view().transpose(), false);
+        exponentials(scores, keys, &mut sums);
+        let weights = View::new(scores, q.rows, keys);
+        let out = &mut out.values[start * channels..][..q.rows * channels];
+        product(out, weights, v.view(), false);
+        for (row, sum) in out.chunks_exact_mut(channels).zip(&sums) {
+            row.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+    out
+}
+
+/// The gradients of [`forward`] for queries, keys and values.
+pub(super) fn backward(
+    [q, k, v]: [FlexTensor; 3],
+    gradient: FlexTensor,
+    lengths: &[usize],
+) -> [Option<FlexTensor>; 3] {
+    let [batch, heads, queries, d] = dims(&q);
+    let scale = 1.0 / (d as f32).sqrt();
+    let tasks = (0..batch * heads).into_par_iter();
+    let parts = tasks.map(|task| {
+        let place = [task / heads, task % heads];
+        let keys = lengths[place[0]];
+        let gradient = head(&gradient, place, queries, 1.0);
+        let q = head(&q, place, queries, scale);
+        let [k, v] = [&k, &v].map(|x| head(x, place, keys, 1.0));
+        let [q, k, v] = attend_backward(&q, &k, &v, &gradient);
+        (q, (k, v))
+    });
+    let (for_q, (for_k, for_v)): (Vec<_>, (Vec<_>, Vec<_>)) = parts.unzip();
+    [
+        Some(together(&for_q, &q, scale)),
+        Some(together(&for_k, &k, 1.0)),
+        Some(together(&for_v, &v, 1.0)),
+    ]
+}
+
+/// The gradients of [`attend`] for its inputs: with the weights `P = softmax(q kᵀ)`,
+/// `dV = Pᵀ dO`, `dP = dO vᵀ`, `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS k`, `dK = dSᵀ q`.
+fn attend_backward(q: &Matrix, k: &Matrix, v: &Matrix, gradient: &Matrix) -> [Matrix; 3] {
+    let keys = k.rows;
+    let at_once = queries_at_once(keys).min(q.rows);
+    let mut outs = [q, k, v].map(|x| Matrix::zeros(x.rows, x.columns));
+    let [for_q, for_k, for_v] = &mut outs;
+    let mut weights = vec![0.0; at_once * keys];
+    let mut for_scores = vec![0.0; at_once * keys];
+    let mut sums = vec![0.0; at_once];
+    for start in (0..q.rows).step_by(at_once) {
+        let end = (start + at_once).min(q.rows);
+        let (q, gradient) = (q.rows(start, end), gradient.rows(start, end));
+        let weights = &mut weights[..q.rows * keys];
+        let for_scores = &mut for_scores[..q.rows * keys];
+
+        product(weights, q, k.view().transpose(), false);
+        exponentials(weights, keys, &mut sums);
+        product(for_scores, gradient, v.view().transpose(), false);
+        let rows = weights
+            .chunks_exact_mut(keys)
+            .zip(for_scores.chunks_exact_mut(keys));
+        for ((weights, for_scores), &sum) in rows.zip(&sums) {
+            scores_backward(weights, sum, for_scores);
+        }
+
+        let weights = View::new(weights, q.rows, keys);
+        let for_scores = View::new(for_scores, q.rows, keys);
+        product(&mut for_v.values, weights.transpose(), gradient, true);
+        product(&mut for_k.values, for_scores.transpose(), q, true);
+        let for_q = &mut for_q.values[start * q.columns..end * q.columns];
+        product(for_q, for_scores, k.view(), false);
+    }
+    outs
+}
+
+for_each_cpu! {
+    /// Divides a row of exponentials by their sum, which gives the weights, and turns the gradient
+    /// of the weights into that of the scores.
+    fn scores_backward(weights: &mut [f32], sum: f32, gradient: &mut [f32]) = scores_backward_body
+}
+
+#[inline(always)]
+fn scores_backward_body<const FUSED: bool>(weights: &mut [f32], sum: f32, gradient: &mut [f32]) {
+    let inverse = 1.0 / sum;
+    weights.iter_mut().for_each(|x| *x *= inverse);
+    let mut sums = [0.0; LANES];
+    let ((w, w_rest), (g, g_rest)) = (weights.as_chunks::<LANES>(), gradient.as_chunks::<LANES>());
+    for (w, g) in w.iter().zip(g) {
+        for lane in 0..LANES {
+            sums[lane] = multiply_add::<FUSED>(w[lane], g[lane], sums[lane]);
+        }
+    }
+    let rest = w_rest.iter().zip(g_rest).map(|(w, g)| w * g);
+    let total = sums.iter().sum::<f32>() + rest.sum::<f32>();
+    for (g, w) in gradient.iter_mut().zip(weights) {
+        *g = (*g - total) * *w;
+    }
+}
+
+fn dims(x: &FlexTensor) -> [usize; 4] {
+    x.layout().shape().dims()
+}

@@ -2,25 +2,24 @@
 //! combinations of shape, colour and motion that its training never saw; and how well its VAE
 //! reconstructs such clips.
 //!
-//! cargo run --release --example tiny_report -- [PROMPTS]
+//! cargo run --release --example tiny_report
+//! cargo run --release --example tiny_report -- --transformer runs/tiny-dit/transformer
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_hunyuan::{
     Pipeline, Request,
-    checkpoint::{Model, load_module},
+    checkpoint::{Component, Model, load_module},
     device,
 };
-use burn_hunyuan_train::{
-    data::{ClipRequest, SynthClips},
-    synth::{
-        Scene,
-        check::{Facts, check},
-        held_out_scene, plain_caption,
-    },
-    vae::evaluate,
+use burn_hunyuan_train::synth::{
+    Scene,
+    check::{Facts, check},
+    held_out_scene, plain_caption, render,
 };
+use burn_hunyuan_vae::{Vae, quality::psnr};
+use clap::Parser;
 use image::RgbImage;
 
 /// Decides the scenes; training had another.
@@ -29,47 +28,89 @@ const SEED: u64 = 2024;
 /// What is counted.
 const FACTS: [&str; 5] = ["colour", "motion", "shape", "background", "all four"];
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let prompts = match std::env::args().nth(1) {
-        Some(count) => count.parse()?,
-        None => 256,
-    };
-    let device = device::open("flex")?;
-    let model = Model::tiny(&device)?;
-    let psnr = reconstruction(&model, prompts, &device)?;
+/// How often the built-in model shows what the prompt says.
+#[derive(Parser)]
+struct Options {
+    /// Number of prompts, and of clips for the VAE
+    #[arg(long, default_value_t = 256)]
+    prompts: usize,
+    /// Another VAE than the built-in one
+    #[arg(long, value_name = "PATH")]
+    vae: Option<PathBuf>,
+    /// Another transformer than the built-in one
+    #[arg(long, value_name = "PATH")]
+    transformer: Option<PathBuf>,
+    /// Guidance scale [default: the built-in model's]
+    #[arg(long)]
+    cfg: Option<f64>,
+}
 
-    let mut pipeline = Pipeline::new(model, device)?.with_keep_loaded(true);
-    let (mut right, mut seconds) = ([0.0; FACTS.len()], Vec::new());
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let prompts = options.prompts;
+    let device = device::open("flex")?;
+    let mut model = Model::tiny(&device)?;
+    if let Some(path) = &options.vae {
+        model.replace(Component::Vae, path)?;
+    }
+    if let Some(path) = &options.transformer {
+        model.replace(Component::Transformer, path)?;
+    }
+    let vae = load_vae(&model, &device)?;
+    let mut pipeline = Pipeline::new(model, device.clone())?.with_keep_loaded(true);
+
+    let (mut generated, mut reconstructed) = ([0.0; FACTS.len()], [0.0; FACTS.len()]);
+    let (mut psnrs, mut seconds) = (Vec::new(), Vec::new());
     for index in 0..prompts as u64 {
         let scene = held_out_scene(SEED, index);
         let prompt = plain_caption(&scene);
-        let request = Request::tiny(&prompt).with_seed(index);
+        let defaults = Request::tiny(&prompt).with_seed(index);
+        let request = Request {
+            cfg: options.cfg.unwrap_or(defaults.cfg),
+            ..defaults
+        };
+        let (height, width) = (request.height, request.width);
         let start = Instant::now();
         let video = pipeline.generate(&request)?;
         seconds.push(start.elapsed().as_secs_f64());
-
-        let seen = check(&values(&video.frames), request.height, request.width);
-        let facts = seen.map_or([false; FACTS.len()], |seen| compare(seen, &scene));
-        for (right, fact) in right.iter_mut().zip(facts) {
-            *right += f64::from(fact);
-        }
-        if facts.contains(&false) {
+        let seen = check(&values(&video.frames), height, width);
+        add(&mut generated, seen, &scene);
+        if compare(seen, &scene).contains(&false) {
             println!("{prompt} (seed {index}): {seen:?}");
         }
+
+        let clip = render(&scene, request.frames, height, width);
+        let copy = reconstruct(&vae, &clip, [request.frames, height, width], &device)?;
+        add(&mut reconstructed, check(&copy, height, width), &scene);
+        psnrs.push(psnr(&clip, &copy));
     }
 
-    println!("\n| {prompts} held-out prompts | right |\n| --- | --- |");
-    for (fact, right) in FACTS.iter().zip(right) {
-        println!("| {fact} | {:.1} % |", 100.0 * right / prompts as f64);
+    println!("\n| {prompts} held-out prompts | generated | reconstructed by the VAE |");
+    println!("| --- | --- | --- |");
+    let percent = |right: f64| 100.0 * right / prompts as f64;
+    for ((fact, generated), reconstructed) in FACTS.iter().zip(generated).zip(reconstructed) {
+        let (generated, reconstructed) = (percent(generated), percent(reconstructed));
+        println!("| {fact} | {generated:.1} % | {reconstructed:.1} % |");
     }
     seconds.sort_by(f64::total_cmp);
-    println!("\nVAE, clips of such scenes: {psnr:.2} dB PSNR");
+    let mean = psnrs.iter().sum::<f64>() / prompts as f64;
+    println!("\nVAE, clips of such scenes: {mean:.2} dB PSNR");
     println!("One video: {:.2} s (median)", seconds[prompts / 2]);
     Ok(())
 }
 
-/// Which facts are as the scene has them.
-fn compare(seen: Facts, scene: &Scene) -> [bool; FACTS.len()] {
+/// Counts which facts are as the scene has them.
+fn add(right: &mut [f64; FACTS.len()], seen: Option<Facts>, scene: &Scene) {
+    for (right, fact) in right.iter_mut().zip(compare(seen, scene)) {
+        *right += f64::from(fact);
+    }
+}
+
+/// Which facts are as the scene has them; none, where nothing is seen.
+fn compare(seen: Option<Facts>, scene: &Scene) -> [bool; FACTS.len()] {
+    let Some(seen) = seen else {
+        return [false; FACTS.len()];
+    };
     let colour = seen.colour == scene.colour;
     let motion = seen.motion == scene.motion;
     let shape = seen.shape == scene.shape;
@@ -84,32 +125,23 @@ fn values(frames: &[RgbImage]) -> Vec<f32> {
     bytes.map(|&byte| f32::from(byte) / 255.0).collect()
 }
 
-/// The VAE's mean PSNR over `count` clips, in dB.
-fn reconstruction(
-    model: &Model,
-    count: usize,
-    device: &Device,
-) -> Result<f64, Box<dyn std::error::Error>> {
+fn load_vae(model: &Model, device: &Device) -> Result<Vae, Box<dyn std::error::Error>> {
     let part = model.vae()?;
     let go_on = &mut |_, _| ControlFlow::Continue(());
-    let vae = load_module(
-        part.config.init(device),
-        &part.weights,
-        FloatDType::F32,
-        go_on,
-    )?;
-    let request = Request::tiny("");
-    let mut clips = SynthClips {
-        seed: SEED,
-        held_out: true,
-        scene_frames: request.frames,
-    };
-    let request = ClipRequest {
-        first: 0,
-        count: 1,
-        frames: request.frames,
-        size: [request.height, request.width],
-        frame_interval: 1,
-    };
-    Ok(evaluate(&vae, &mut clips, &request, count, None, device)?.psnr)
+    let vae = part.config.init(device);
+    Ok(load_module(vae, &part.weights, FloatDType::F32, go_on)?)
+}
+
+/// Encodes and decodes a clip, `[frames, height, width, 3]` in [0, 1].
+fn reconstruct(
+    vae: &Vae,
+    clip: &[f32],
+    [frames, height, width]: [usize; 3],
+    device: &Device,
+) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    let data = TensorData::new(clip.to_vec(), [1, frames, height, width, 3]);
+    let video = Tensor::<5>::from_data(data, device).permute([0, 4, 1, 2, 3]);
+    let copy = vae.decode(vae.encode(video * 2.0 - 1.0).mean);
+    let copy = (copy.permute([0, 2, 3, 4, 1]) + 1.0) / 2.0;
+    Ok(copy.clamp(0.0, 1.0).into_data().try_to_vec()?)
 }

@@ -30,7 +30,8 @@ pub(super) struct Generate {
     /// Read the prompts from this file, one on each line
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
-    /// What the video shall not show; takes effect with --cfg above 1
+    /// What the video shall not show; takes effect with --cfg above 1 [default: none; "" for the
+    /// built-in model]
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,
     /// Height and width in pixels, multiples of 16 [default: 720x1280; 64x64 for the built-in
@@ -46,9 +47,10 @@ pub(super) struct Generate {
     /// Embedded guidance scale of guidance-distilled models
     #[arg(long, default_value_t = 6.0)]
     guidance: f64,
-    /// True classifier-free guidance scale; above 1 it doubles the work
-    #[arg(long, default_value_t = 1.0)]
-    cfg: f64,
+    /// True classifier-free guidance scale; above 1 it doubles the work [default: 1; 3 for the
+    /// built-in model]
+    #[arg(long)]
+    cfg: Option<f64>,
     /// Shift of the noise schedule [default: the model's, else 7]
     #[arg(long)]
     flow_shift: Option<f64>,
@@ -97,7 +99,9 @@ impl Generate {
             let message = "--init-latents and --save-tensors work with one video at a time";
             return Err(Error::Request(message.into()));
         }
-        if self.cfg > 1.0 && self.negative_prompt.is_none() {
+        let without_effect =
+            |request: &Request| request.cfg > 1.0 && request.effective_negative_prompt().is_none();
+        if requests.iter().any(without_effect) {
             tracing::warn!(
                 "--cfg does nothing without --negative-prompt, which may be \"\" (as in the reference)"
             );
@@ -148,14 +152,14 @@ impl Generate {
                     false => Request::new(&prompt),
                 };
                 let request = Request {
-                    negative_prompt: self.negative_prompt.clone(),
+                    negative_prompt: self.negative_prompt.clone().or(defaults.negative_prompt),
                     height: self.size.map_or(defaults.height, |size| size.height),
                     width: self.size.map_or(defaults.width, |size| size.width),
                     frames: self.frames.unwrap_or(defaults.frames),
                     steps: self.steps.unwrap_or(defaults.steps),
                     cache_threshold: self.cache_threshold,
                     guidance: self.guidance,
-                    cfg: self.cfg,
+                    cfg: self.cfg.unwrap_or(defaults.cfg),
                     flow_shift: self.flow_shift,
                     seed,
                     ..defaults

@@ -67,7 +67,11 @@ impl Request {
     /// on: 64 × 64, 17 frames, which are to be shown at [`TINY_FPS`], 20 steps.
     pub fn tiny(prompt: impl Into<String>) -> Self {
         let request = Self::new(prompt).with_size(64, 64);
-        request.with_frames(17).with_steps(20)
+        Self {
+            negative_prompt: Some(String::new()),
+            cfg: 3.0,
+            ..request.with_frames(17).with_steps(20)
+        }
     }
 
     /// Sets height and width in pixels.

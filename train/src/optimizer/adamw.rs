@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
-use super::{Gradients, OptimizerConfig};
+use super::{Gradients, OptimizerConfig, muon};
 use crate::parameters::Parameters;
 
 /// Adam with decoupled weight decay (arXiv 1711.05101), as `torch.optim.AdamW` computes it; all
@@ -14,6 +14,7 @@ pub struct AdamW {
     betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
+    muon: bool,
     weights: Parameters,
     /// Averages of the gradient and of its square. A parameter has them after its first gradient.
     moments: BTreeMap<String, [Tensor<1>; 2]>,
@@ -27,6 +28,7 @@ impl AdamW {
             betas: config.betas,
             eps: config.eps,
             weight_decay: config.weight_decay,
+            muon: config.muon,
             weights,
             moments: BTreeMap::new(),
             steps: 0,
@@ -89,7 +91,12 @@ impl AdamW {
             });
             let first = first * beta1 + gradient.clone() * (1.0 - beta1);
             let second = second * beta2 + gradient.clone().square() * (1.0 - beta2);
-            let update = first.clone() / (second.clone().sqrt() / root + self.eps) * step_size;
+            let update = if self.muon && muon::applies(name, weight) {
+                let ahead = first.clone() * beta1 + gradient.clone() * (1.0 - beta1);
+                muon::step(ahead, weight) * learning_rate
+            } else {
+                first.clone() / (second.clone().sqrt() / root + self.eps) * step_size
+            };
             let kept = weight.values.clone() * (1.0 - learning_rate * self.weight_decay);
             weight.values = kept - update;
             self.moments.insert(name.clone(), [first, second]);

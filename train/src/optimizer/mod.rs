@@ -3,6 +3,7 @@
 mod adamw;
 mod ema;
 mod gradients;
+mod muon;
 mod schedule;
 
 use burn::module::Module;
@@ -25,6 +26,9 @@ pub use schedule::{Decay, Schedule};
 pub struct OptimizerConfig {
     /// The learning rate after warm-up.
     pub learning_rate: f64,
+    /// Move the matrices of the blocks by Muon's steps (arXiv 2502.16982), everything else by
+    /// AdamW's. Both take the same learning rate.
+    pub muon: bool,
     /// Decay of AdamW's averages of the gradient and of its square.
     pub betas: [f64; 2],
     /// Added to the root of the second average.
@@ -47,6 +51,7 @@ impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
             learning_rate: 1e-4,
+            muon: false,
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.01,

@@ -25,7 +25,7 @@ pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     product(x, layer.weight.base(), bias) + update
 }
 
-/// `x · weight + bias`, by the processor's bf16 products where it has them.
+/// `x · weight + bias`, by products of our own where they are faster.
 fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     #[cfg(feature = "cpu")]
     if let Some(out) = crate::cpu::linear(&x, weight.clone(), bias.clone()) {
@@ -43,16 +43,22 @@ mod tests {
         tensor::{DType, Device, Distribution},
     };
 
-    struct ToBf16;
-    impl ModuleMapper for ToBf16 {
+    struct Cast(DType);
+    impl ModuleMapper for Cast {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|x| x.cast(DType::BF16))
+            param.map(|x| x.cast(self.0))
         }
     }
 
-    /// Against the product of the same values in f32: bf16 keeps eight bits of it.
+    /// Against the product of the same values in f64: bf16 keeps eight bits of it.
     #[test]
-    fn bf16_is_multiplied_exactly_and_rounded_once() {
+    fn values_are_multiplied_and_rounded_once() {
+        for (dtype, bound) in [(DType::F32, 1e-6), (DType::BF16, 1.0 / 256.0)] {
+            assert_is_the_product(dtype, bound);
+        }
+    }
+
+    fn assert_is_the_product(dtype: DType, bound: f64) {
         let device = Device::flex();
         for (rows, inputs, outputs, bias) in [
             (1, 1, 1, true),
@@ -61,25 +67,25 @@ mod tests {
             (200, 64, 130, false),
         ] {
             let layer = LinearConfig::new(inputs, outputs).with_bias(bias);
-            let mut layer = layer.init(&device).map(&mut ToBf16);
+            let mut layer = layer.init(&device).map(&mut Cast(dtype));
             let x = Tensor::<3>::random([2, rows, inputs], Distribution::Default, &device);
-            let x = x.cast(DType::BF16);
-            let f32 = |x: Tensor<2>| x.cast(DType::F32);
-            let mut expected = x.clone().cast(DType::F32);
-            expected = expected.matmul(f32(layer.weight.val()).unsqueeze());
+            let x = x.cast(dtype);
+            let f64 = |x: Tensor<2>| x.cast(DType::F64);
+            let mut expected = x.clone().cast(DType::F64);
+            expected = expected.matmul(f64(layer.weight.val()).unsqueeze());
             if let Some(bias) = &layer.bias {
-                expected = expected + bias.val().cast(DType::F32).unsqueeze();
+                expected = expected + bias.val().cast(DType::F64).unsqueeze();
             }
             // As initialised, and as files have it: transposed.
             for _ in 0..2 {
-                let out = linear(&layer, x.clone()).cast(DType::F32);
+                let out = linear(&layer, x.clone()).cast(DType::F64);
                 let error = (out - expected.clone()).abs();
-                let bound = expected.clone().abs() / 256.0 + 1e-5;
-                let excess = (error - bound).max().into_scalar::<f32>();
+                let bound = expected.clone().abs() * bound + 1e-5;
+                let excess = (error - bound).max().into_scalar::<f64>();
                 assert!(excess <= 0.0, "{rows} x {inputs} to {outputs}: {excess}");
                 let rows = Tensor::<2>::from_data(
                     layer.weight.val().transpose().into_data(),
-                    (&device, DType::BF16),
+                    (&device, dtype),
                 );
                 layer.weight = Param::from_tensor(rows.transpose());
             }

@@ -1,7 +1,9 @@
 //! What the transformers need, each `None` where only the composed form runs.
 
 use burn::{
-    backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
+    backend::{
+        Backend, Dispatch, Flex, backend_extension, ops::FloatTensorOps, tensor::FloatTensor,
+    },
     tensor::{DType, Tensor},
 };
 
@@ -25,9 +27,13 @@ impl Inference for Flex {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         #[cfg(target_arch = "x86_64")]
-        return super::linear::linear(x, weight, bias);
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("`has_bf16_products` refuses {x:?}, {weight:?}, {bias:?}")
+        if x.dtype() == DType::BF16 || super::linear::is_as_files_hold_it(&weight) {
+            return super::linear::linear(x, weight, bias);
+        }
+        // Weights in another order, as new models have them, are burn's own product's best case.
+        let outputs = bias.layout().num_elements();
+        let bias = bias.reshape([1, outputs].into());
+        Self::float_add(Self::float_matmul(x, weight), bias)
     }
 }
 
@@ -41,15 +47,18 @@ fn all_apply<const A: usize, const B: usize, const C: usize>(
     one_format && applies(a) && applies(b) && applies(c)
 }
 
-/// Whether the machine multiplies bf16.
-fn has_bf16_products() -> bool {
+/// Whether there is a product for values of `dtype` on this machine.
+fn has_products(dtype: DType) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return super::linear::is_supported();
+    return super::linear::is_supported(dtype);
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    {
+        let _ = dtype;
+        false
+    }
 }
 
-/// `x · weight + bias` in bf16; `None` where burn's own product is as good.
+/// `x · weight + bias`; `None` where burn's own product is as good.
 ///
 /// # Shapes
 /// - `x`: `[.., inputs]`
@@ -62,10 +71,10 @@ pub(crate) fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
 ) -> Option<Tensor<D>> {
     let [inputs, outputs] = weight.dims();
-    if x.dtype() != DType::BF16 || !has_bf16_products() {
+    if !has_products(x.dtype()) {
         return None;
     }
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], (&x.device(), DType::BF16)));
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], (&x.device(), x.dtype())));
     let is_tracked = x.is_autodiff() || weight.is_autodiff();
     (!is_tracked && all_apply(x, &weight, &bias)).then(|| {
         let mut shape = x.dims();

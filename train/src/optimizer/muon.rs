@@ -71,7 +71,10 @@ mod tests {
                         + COEFFICIENTS[2] * x.powi(5);
                 }
                 let expected = x * SIZE * (rows.max(columns) as f64).sqrt();
-                assert!((f64::from(ours) - expected).abs() < 1e-5, "{ours} {expected}");
+                assert!(
+                    (f64::from(ours) - expected).abs() < 1e-5,
+                    "{ours} {expected}"
+                );
                 // Small and large directions come out about alike.
                 assert!(row != column || (0.65..1.25).contains(&x.abs()), "{x}");
             }

@@ -30,18 +30,20 @@ pub(super) struct TrainVae {
 impl TrainVae {
     pub fn run(self) -> Result<()> {
         let options = &self.options;
-        let config: VaeTraining = options.read()?;
+        let mut config: VaeTraining = options.read()?;
         config.validate()?;
-        let device = options.device()?;
+        let devices = options.devices(&mut config.devices)?;
+        let device = &devices[0].1;
         let [clips, held_out] = self.clips(&config)?;
         let data = VaeData {
             clips,
             held_out,
-            lpips: lpips(&config.loss.lpips_weights()?, &device)?,
+            lpips: lpips(&config.loss.lpips_weights()?, device)?,
             export_to: options.folder().join("vae"),
         };
         let (sizes, vae) = start(&config.model, config.run.seed, &device.clone().autodiff())?;
-        let mut task = VaeTask::new(vae, sizes, config.clone(), data, &device)?;
+        let task = VaeTask::new(vae, sizes, config.clone(), data, device)?;
+        let mut task = task.with_devices(&devices)?;
         options.train(&config.run, &config, &mut task)
     }
 

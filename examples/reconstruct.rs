@@ -2,12 +2,11 @@
 //!
 //! cargo run --release --example reconstruct -- clip.mp4 out.mp4 [MODEL]
 
-use std::{ops::ControlFlow, path::Path};
+use std::path::Path;
 
-use burn::tensor::FloatDType;
 use burn_hunyuan::{
     Result, Video,
-    checkpoint::{Model, load_module},
+    checkpoint::Model,
     device,
     pipeline::{frame_images, video_tensor},
     video,
@@ -24,13 +23,7 @@ fn main() -> Result<()> {
         Some(path) => Model::open(&[path])?,
         None => Model::tiny(&device)?,
     };
-    let part = model.vae()?;
-    let vae = load_module(
-        part.config.init(&device),
-        &part.weights,
-        FloatDType::F32,
-        &mut |_, _| ControlFlow::Continue(()),
-    )?;
+    let vae = model.vae()?.load(&device)?;
 
     // 4k+1 frames in height and width that are multiples of 8.
     let reader = video::open(Path::new(&input))?;

@@ -5,12 +5,12 @@
 //! cargo run --release --example tiny_report
 //! cargo run --release --example tiny_report -- --transformer runs/tiny-dit/transformer
 
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_hunyuan::{
     Pipeline, Request,
-    checkpoint::{Component, Model, load_module},
+    checkpoint::{Component, Model},
     device,
 };
 use burn_hunyuan_train::synth::{
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(path) = &options.transformer {
         model.replace(Component::Transformer, path)?;
     }
-    let vae = load_vae(&model, &device)?;
+    let vae = model.vae()?.load(&device)?;
     let mut pipeline = Pipeline::new(model, device.clone())?.with_keep_loaded(true);
 
     let (mut generated, mut reconstructed) = ([0.0; FACTS.len()], [0.0; FACTS.len()]);
@@ -123,13 +123,6 @@ fn compare(seen: Option<Facts>, scene: &Scene) -> [bool; FACTS.len()] {
 fn values(frames: &[RgbImage]) -> Vec<f32> {
     let bytes = frames.iter().flat_map(|frame| frame.as_raw());
     bytes.map(|&byte| f32::from(byte) / 255.0).collect()
-}
-
-fn load_vae(model: &Model, device: &Device) -> Result<Vae, Box<dyn std::error::Error>> {
-    let part = model.vae()?;
-    let go_on = &mut |_, _| ControlFlow::Continue(());
-    let vae = part.config.init(device);
-    Ok(load_module(vae, &part.weights, FloatDType::F32, go_on)?)
 }
 
 /// Encodes and decodes a clip, `[frames, height, width, 3]` in [0, 1].

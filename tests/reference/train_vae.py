@@ -1,18 +1,24 @@
 """Writes the fixtures of `tests/train/vae.rs` and `tests/train/lpips.rs`: torch's gradients and distances.
 
-Usage: python tests/reference/train_vae.py
+Usage: python tests/reference/train_vae.py [official]
+
+With "official" only torchvision's file of VGG-16 whole, 0.55 GB, which is not committed.
 
 train/vae.safetensors: diffusers' VAE with small widths and random weights, a clip, noise for its latents, the terms of
 the loss, and the gradient of every parameter.
 train/lpips.safetensors: pictures, and their distance and its gradient by the `lpips` package on VGG-16 with weights
 that follow from a formula (the network has 14.7 M of them, so the test computes them again).
+train/lpips_heads.pth: lpips's own weights of that network as its package has them, a pickle of torch before 1.6.
+train/vgg16_official.pth: the network as torchvision has it, with its classifier, in the same format.
 """
 import json
 import math
+import sys
 from pathlib import Path
 
 import lpips
 import torch
+import torchvision
 from diffusers import AutoencoderKLHunyuanVideo
 from safetensors.torch import save_file
 
@@ -51,16 +57,31 @@ def formula(shape, scale, shift):
     return ((values.double() / 32768 - 1) * scale + shift).float().reshape(shape)
 
 
+def fill(parameters):
+    """Weights that follow from the formula for the convolutions of VGG-16."""
+    for name, parameter in parameters:
+        fan_in = math.prod(parameter.shape[1:])
+        scale = math.sqrt(6 / fan_in) if name.endswith("weight") else 0.1
+        parameter.copy_(formula(parameter.shape, scale, 0.0))
+
+
+@torch.no_grad()
+def official():
+    vgg = torchvision.models.vgg16(weights=None)
+    fill(vgg.features.named_parameters())
+    torch.save(vgg.state_dict(), FIXTURES / "vgg16_official.pth", _use_new_zipfile_serialization=False)
+
+
 def distances():
     model = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False).eval()
     with torch.no_grad():
-        for name, parameter in model.net.named_parameters():
-            fan_in = math.prod(parameter.shape[1:])
-            scale = math.sqrt(6 / fan_in) if name.endswith("weight") else 0.1
-            parameter.copy_(formula(parameter.shape, scale, 0.0))
+        fill(model.net.named_parameters())
         for i, head in enumerate(model.lins):
             weight = head.model[1].weight
             weight.copy_(formula(weight.shape, 0.5, 0.5 + i * 0.1))
+    # What the package saves: the same weights are in its list of stages, `lins`, which has other names.
+    heads = {f"lin{i}.model.1.weight": head.model[1].weight.detach() for i, head in enumerate(model.lins)}
+    torch.save(heads, FIXTURES / "lpips_heads.pth", _use_new_zipfile_serialization=False)
     torch.manual_seed(5)
     a, b = (torch.rand(2, 3, 24, 32) * 2 - 1 for _ in range(2))
     a.requires_grad_()
@@ -70,5 +91,8 @@ def distances():
     print("lpips", distance.item())
 
 
-vae()
-distances()
+if sys.argv[1:] == ["official"]:
+    official()
+else:
+    vae()
+    distances()

@@ -9,18 +9,22 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use burn::tensor::{Device, FloatDType};
+use burn::{
+    module::Module,
+    tensor::{Device, FloatDType},
+};
 use burn_hunyuan::checkpoint::{Lora, LoraFormat, Model, Weights, load_module, recognise};
 use burn_hunyuan_dit::Dit;
 use burn_hunyuan_train::{
     dit::{DitTask, LoraConfig, Recipe, Shards, Target, gradients, gradients_by_block},
-    parameters::{Parameters, parameters, trainable},
+    parameters::{Parameters, cast, parameters, trainable, with_parameters},
     run::{Outcome, Run},
 };
+use half::bf16;
 use safetensors::{SafeTensors, serialize_to_file};
 
 use crate::{
-    common::{Fixture, assert_close, device, values},
+    common::{Fixture, assert_close, deviation, device, values},
     dit::{batch, config, deviations, model},
     dit_run::{Stopping, losses, mean, recipe, write_shards},
     toy::flex,
@@ -186,6 +190,86 @@ fn the_loss_falls_beside_frozen_weights_and_the_file_does_what_was_trained() {
         let dit = load_module(dit, &part.weights, FloatDType::F32, go_on).unwrap();
         assert_close(&format!("{format:?}"), &velocity(&dit), &expected, 1e-4);
     }
+}
+
+/// In bf16 a LoRA learns what it learns in f32, up to that format's rounding. What is updated is f32,
+/// and the transformer's own weights do not change.
+#[test]
+fn a_lora_learns_in_bf16() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let mut recipe = small_recipe(&shards);
+    recipe.run.steps = 6;
+    let train = |name: &str, dtype: FloatDType| {
+        let base = cast(base(), dtype);
+        let before = parameters(&base);
+        let shards = Shards::open(&recipe.shards).unwrap();
+        let mut task = DitTask::lora(base, &config(), shards, &recipe).unwrap();
+        let folder = folder.path().join(name);
+        let run = Run::open(&folder, &recipe.run, "", false).unwrap();
+        run.train(&mut task).unwrap();
+        let after = parameters(&task.averaged());
+        for (name, before) in before {
+            let (before, after) = (values(&before.values), values(&after[&name].values));
+            assert_eq!(before, after, "{name}");
+        }
+        let learned = task.average().values().flat_map(|p| values(&p.values));
+        (losses(&folder).0, learned.collect::<Vec<f32>>())
+    };
+    let (expected, _) = train("f32", FloatDType::F32);
+    let (ours, learned) = train("bf16", FloatDType::BF16);
+    for (ours, expected) in ours.iter().zip(&expected) {
+        assert!(
+            (ours - expected).abs() < 0.02 * expected,
+            "{ours} {expected}"
+        );
+    }
+    let rounded = |value: f32| bf16::from_f32(value).to_f32();
+    assert!(learned.iter().any(|&value| rounded(value) != value));
+}
+
+/// Formats that fuse layers get zeros for those that are not trained, as many as the transformer's
+/// sizes ask for.
+#[test]
+fn a_lora_of_queries_alone_is_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let lora = LoraConfig {
+        rank: 2,
+        targets: vec![Target::Q],
+        ..LoraConfig::default()
+    };
+    let dit = lora.attach(base(), 1);
+    let mut weights = trainable(&dit);
+    for parameter in weights.values_mut() {
+        *parameter = parameter.with_values(parameter.values.clone() + 0.1);
+    }
+    let tensors = weights.iter().map(|(name, p)| (name.clone(), p.to_file()));
+    let file = folder.path().join("lora.safetensors");
+    let saved = Lora::from_tensors("trained", tensors, lora.alpha).unwrap();
+    let saved = saved.with_mlp_ratio(config().mlp_ratio);
+    saved.save(&file, LoraFormat::Kohya).unwrap();
+
+    let mut model = Model::open(&[transformer(folder.path())]).unwrap();
+    model.add_lora(&Lora::open(&file).unwrap(), 1.0).unwrap();
+    let part = model.transformer().unwrap();
+    let go_on = &mut |_, _| ControlFlow::Continue(());
+    let loaded = load_module(
+        part.config.init(&flex()),
+        &part.weights,
+        FloatDType::F32,
+        go_on,
+    );
+    let (point, condition) = batch(&Fixture::open("train/dit.safetensors"), &flex());
+    let velocity = |dit: Dit| {
+        let (latents, timestep) = (point.latents.clone(), point.timestep.clone());
+        dit.forward(latents, timestep, &condition)
+    };
+    let expected = velocity(with_parameters(dit, &weights).valid());
+    let before = velocity(base().valid());
+    let ours = velocity(loaded.unwrap());
+    assert!(deviation(&before, &expected) > 1e-2);
+    assert_close("velocity", &ours, &expected, 1e-4);
 }
 
 #[test]

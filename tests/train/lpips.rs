@@ -1,12 +1,17 @@
 //! The perceptual distance against the `lpips` package (`tests/reference/train_vae.py`).
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_hunyuan::checkpoint::load_lpips;
 use burn_hunyuan_train::{
     loss::Lpips,
     parameters::{parameters, with_parameters},
 };
+use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 
-use crate::common::{Fixture, assert_close, device};
+use crate::{
+    common::{Fixture, assert_close, device, fixture_path},
+    toy::flex,
+};
 
 /// The script's weights: values in ±`scale` about `shift`, a linear congruence on the index.
 fn formula(count: usize, scale: f64, shift: f64) -> Vec<f32> {
@@ -34,6 +39,59 @@ fn network(device: &Device) -> Lpips {
         *parameter = parameter.with_values(Tensor::from_data(data, (device, DType::F32)));
     }
     with_parameters(lpips, &weights)
+}
+
+/// That a network with the script's weights says what it should.
+fn check_distance(lpips: &Lpips, device: &Device) {
+    let fixture = Fixture::open("train/lpips.safetensors");
+    let [a, b] = ["a", "b"].map(|name| fixture.tensor::<4>(name, device));
+    let expected = fixture.tensor::<1>("distance", device);
+    assert_close("distance", &lpips.forward(a, b), &expected, 1e-4);
+}
+
+/// The names that users' files have: torchvision's network with its classifier, and lpips's `.pth`.
+#[test]
+fn weights_of_torchvision_and_of_lpips_are_read() {
+    let device = flex();
+    let folder = tempfile::tempdir().unwrap();
+    let vgg = folder.path().join("vgg16.safetensors");
+    let network = parameters(&network(&device));
+    let mut tensors = vec![("classifier.0.weight".to_string(), vec![4], vec![0; 16])];
+    for (i, layer) in [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+        .iter()
+        .enumerate()
+    {
+        for field in ["weight", "bias"] {
+            let weights = &network[&format!("features.{i}.{field}")];
+            let bytes = weights.to_file().bytes().to_vec();
+            tensors.push((
+                format!("features.{layer}.{field}"),
+                weights.file_shape(),
+                bytes,
+            ));
+        }
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (
+            name,
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    serialize_to_file(views, None, &vgg).unwrap();
+    let heads = fixture_path("train/lpips_heads.pth");
+    check_distance(&load_lpips(&vgg, &heads, &device).unwrap(), &device);
+
+    let message = load_lpips(&heads, &vgg, &device).unwrap_err().to_string();
+    assert!(message.contains("features.0.weight"), "{message}");
+}
+
+#[test]
+#[ignore = "needs the file of 0.55 GB that `python tests/reference/train_vae.py official` writes"]
+fn torchvisions_whole_file_is_read() {
+    let device = flex();
+    let [vgg, heads] =
+        ["vgg16_official", "lpips_heads"].map(|name| fixture_path(&format!("train/{name}.pth")));
+    check_distance(&load_lpips(&vgg, &heads, &device).unwrap(), &device);
 }
 
 #[test]

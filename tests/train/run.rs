@@ -3,12 +3,12 @@
 use std::{
     path::Path,
     process::{Command, id},
-    sync::atomic::Ordering,
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use burn_hunyuan_train::{
     Error,
-    run::{Outcome, Run, RunConfig},
+    run::{Event, Outcome, Run, RunConfig},
 };
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ fn losses(folder: &Path) -> Vec<String> {
 }
 
 /// Starts a run from the weights of `start`, so that runs can be compared.
-fn begin(start: &Path, folder: &Path) {
+pub fn begin(start: &Path, folder: &Path) {
     let (from, to) = (
         start.join("checkpoints/step-00000000"),
         folder.join("checkpoints/step-00000000"),
@@ -129,7 +129,7 @@ fn killed_runs_repeat_themselves() {
     use std::os::unix::process::ExitStatusExt;
     let start = tempfile::tempdir().unwrap();
     let expected = undisturbed(start.path());
-    for kill in ["step:7", "save:8", "save:12"] {
+    for (kill, saved) in [("step:7", 4), ("save:8", 4), ("save:12", 8)] {
         let folder = tempfile::tempdir().unwrap();
         begin(start.path(), folder.path());
         let status = Command::new(std::env::current_exe().unwrap())
@@ -154,8 +154,20 @@ fn killed_runs_repeat_themselves() {
         let mut task = Squares::new(STEPS, &flex());
         let run = open(folder.path(), true).unwrap();
         assert_eq!(unfinished(folder.path()), 0);
+        // Those who watch are told what came before, without the steps that were lost.
+        let past = Arc::new(Mutex::new(Vec::new()));
+        let told = past.clone();
+        let run = run.on_event(move |event| {
+            if let Event::Resumed(curves) = event {
+                let losses = curves.steps[0].points.iter();
+                *told.lock().unwrap() = losses
+                    .map(|(_, loss)| Value::from(*loss).to_string())
+                    .collect();
+            }
+        });
         assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
         assert_eq!(losses(folder.path()), expected, "{kill}");
+        assert_eq!(*past.lock().unwrap(), expected[..saved], "{kill}");
     }
 }
 

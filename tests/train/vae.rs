@@ -50,7 +50,7 @@ fn model(fixture: &Fixture, prefix: &str, device: &Device) -> Vae {
 fn step(fixture: &Fixture, vae: &Vae, device: &Device) -> (Losses, Gradients) {
     let video = fixture.tensor("video", device).autodiff();
     let noise = fixture.tensor("noise", device).autodiff();
-    let losses = losses(vae, video, |_| noise, None, None, None);
+    let losses = losses(vae, video, noise, None, None, None);
     let weights = LossConfig {
         kl: fixture.config()["kl_weight"].as_f64().unwrap(),
         ..LossConfig::default()
@@ -116,7 +116,7 @@ fn a_step_is_the_same_as_on_flex() {
 }
 
 /// A small VAE on small clips.
-fn training(steps: u64) -> VaeTraining {
+pub fn training(steps: u64) -> VaeTraining {
     VaeTraining {
         run: RunConfig {
             steps,
@@ -166,7 +166,7 @@ fn clips(held_out: bool) -> SynthClips {
     }
 }
 
-fn task(config: &VaeTraining, folder: &Path, lpips: Option<Lpips>, device: &Device) -> VaeTask {
+pub fn task(config: &VaeTraining, folder: &Path, lpips: Option<Lpips>, device: &Device) -> VaeTask {
     let data = VaeData {
         clips: Box::new(clips(false)),
         held_out: Box::new(clips(true)),
@@ -184,7 +184,7 @@ fn task(config: &VaeTraining, folder: &Path, lpips: Option<Lpips>, device: &Devi
 }
 
 /// The lines of a run's log.
-fn log(folder: &Path) -> Vec<Value> {
+pub fn log(folder: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let lines = text.lines();
     lines

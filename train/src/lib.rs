@@ -22,6 +22,7 @@ mod error;
 mod files;
 pub mod loss;
 pub mod optimizer;
+mod parallel;
 pub mod parameters;
 pub mod report;
 pub mod run;

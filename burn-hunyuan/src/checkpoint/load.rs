@@ -7,8 +7,9 @@ use burn::{
     tensor::{DType, Device, FloatDType, Tensor},
 };
 use burn_hunyuan_kernels::ParameterPath;
+use burn_hunyuan_vae::{Vae, VaeConfig};
 
-use super::{Error, StoredTensor, Weights, convert, lora::Update};
+use super::{Error, Part, StoredTensor, Weights, convert, lora::Update};
 
 /// A parameter of a module as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +110,18 @@ pub fn load_module<M: Module>(
     match loader.error {
         Some(error) => Err(error),
         None => Ok(module),
+    }
+}
+
+impl Part<VaeConfig> {
+    /// The VAE in f32, as training and its evaluation take it.
+    ///
+    /// # Errors
+    /// As [`load_module`].
+    pub fn load(&self, device: &Device) -> Result<Vae, Error> {
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        let vae = self.config.init(device);
+        load_module(vae, &self.weights, FloatDType::F32, go_on)
     }
 }
 

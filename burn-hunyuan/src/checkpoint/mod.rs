@@ -10,7 +10,7 @@
 //! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
 //!
 //! [`save_transformer`] writes a transformer with its updates to a file (`merge`), `save_trained` one
-//! that was trained (`export`).
+//! that was trained (`export`). `load_lpips` reads the network of a training loss.
 //!
 //! Only the last step of the table reads weights. [`inspect`] stops before it and reports what it would find.
 //!
@@ -30,6 +30,8 @@ mod inspect;
 mod layout;
 mod load;
 mod lora;
+#[cfg(feature = "train")]
+mod lpips;
 mod merge;
 mod model;
 mod pt;
@@ -49,6 +51,8 @@ pub use inspect::{ComponentReport, Report, inspect};
 pub use layout::{Component, Recognised, recognise};
 pub use load::{Mismatch, Parameter, check, load_module, parameters};
 pub use lora::{Lora, LoraFormat};
+#[cfg(feature = "train")]
+pub use lpips::load_lpips;
 pub use merge::save_transformer;
 pub use model::{Model, Part};
 pub use sizes::transformer_config;

@@ -1,130 +1,25 @@
-//! The causal 3×3×3 convolution and its gradients as sums of shifted planes.
+//! The causal 3×3×3 convolution, and its gradient for the input, as sums of shifted planes.
 //!
 //! Planes are padded once; in a padded plane the neighbour in any direction is at a fixed distance,
 //! so each of the 27 weights between two channels multiplies one plane as a whole, shifted. The
 //! sums over channels and shifts stay in registers. In time nothing is padded: before the first
 //! frame there is the first frame.
 
-use burn::{backend::flex::FlexTensor, tensor::TensorData};
+use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::simd::{for_each_cpu, multiply_add};
+use super::{
+    planes::{Extents, LANES, Planes},
+    simd::{for_each_cpu, multiply_add},
+};
 
 /// Channels that are summed up side by side.
 const CHANNELS: usize = 8;
-/// Positions that are summed up side by side.
-const LANES: usize = 32;
-/// Output channels whose weight gradients are summed up side by side.
-const ROWS: usize = 4;
-/// Positions of a vector in the sums of weight gradients.
-const VECTOR: usize = 16;
 /// Size of the kernel along each axis.
-const K: usize = 3;
-
-/// Extents of a clip's tensor.
-#[derive(Clone, Copy)]
-struct Extents {
-    batch: usize,
-    channels: usize,
-    frames: usize,
-    height: usize,
-    width: usize,
-}
-
-impl Extents {
-    fn of(x: &FlexTensor) -> Self {
-        let shape = x.layout().shape();
-        Self {
-            batch: shape[0],
-            channels: shape[1],
-            frames: shape[2],
-            height: shape[3],
-            width: shape[4],
-        }
-    }
-
-    fn with_channels(self, channels: usize) -> Self {
-        Self { channels, ..self }
-    }
-
-    /// Values of a frame of a channel.
-    fn plane(&self) -> usize {
-        self.height * self.width
-    }
-
-    fn len(&self) -> usize {
-        self.batch * self.channels * self.frames * self.plane()
-    }
-
-    fn tensor(&self, values: Vec<f32>) -> FlexTensor {
-        let shape = [
-            self.batch,
-            self.channels,
-            self.frames,
-            self.height,
-            self.width,
-        ];
-        FlexTensor::from_data(TensorData::new(values, shape))
-    }
-}
-
-/// All planes of a tensor with margins around each.
-struct Planes {
-    values: Vec<f32>,
-    /// Values of a row, margins included.
-    width: usize,
-    /// Values of a plane, margins included.
-    plane: usize,
-    channels: usize,
-    frames: usize,
-}
-
-impl Planes {
-    /// Copies the planes of `x` with `before` and `after` more rows and columns on either side,
-    /// which repeat the outermost values or are zero.
-    fn new(x: &[f32], extents: Extents, [before, after]: [[usize; 2]; 2], repeat: bool) -> Self {
-        let Extents { height, width, .. } = extents;
-        let [top, left] = before;
-        let padded_width = left + width + after[1];
-        let padded_height = top + height + after[0];
-        let plane = padded_width * padded_height;
-        // Vectors that begin in the last row may reach beyond it.
-        let mut values = vec![0.0; extents.len() / extents.plane().max(1) * plane + 2 * LANES];
-        let planes = values.par_chunks_exact_mut(plane);
-        planes
-            .zip(x.par_chunks_exact(extents.plane()))
-            .for_each(|(out, x)| {
-                for (row, out) in out.chunks_exact_mut(padded_width).enumerate() {
-                    let inside = (top..top + height).contains(&row);
-                    if !inside && !repeat {
-                        continue;
-                    }
-                    let source = row.saturating_sub(top).min(height - 1) * width;
-                    let x = &x[source..source + width];
-                    out[left..left + width].copy_from_slice(x);
-                    if repeat {
-                        out[..left].fill(x[0]);
-                        out[left + width..].fill(x[width - 1]);
-                    }
-                }
-            });
-        Self {
-            values,
-            width: padded_width,
-            plane,
-            channels: extents.channels,
-            frames: extents.frames,
-        }
-    }
-
-    /// Where a plane begins.
-    fn start(&self, batch: usize, channel: usize, frame: usize) -> usize {
-        ((batch * self.channels + channel) * self.frames + frame) * self.plane
-    }
-}
+pub(super) const K: usize = 3;
 
 /// The frame that tap `k` of the kernel reads for output frame `t`.
-fn source_frame(t: usize, k: usize, taps: usize) -> usize {
+pub(super) fn source_frame(t: usize, k: usize, taps: usize) -> usize {
     (t + k).saturating_sub(taps - 1)
 }
 
@@ -328,147 +223,5 @@ fn add_shifted_body<const FUSED: bool>(
         for (channel, sums) in sums.iter().enumerate() {
             out[channel * row + position..][..LANES].copy_from_slice(sums);
         }
-    }
-}
-
-/// The gradients for weight and bias.
-pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
-    let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
-    let (extents, out_extents) = (Extents::of(&x), Extents::of(&gradient));
-    let taps = if extents.frames > 1 { K } else { 1 };
-    let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
-    // Zero where a row of the padded input has its margins.
-    let gradients = Planes::new(gradient.storage(), out_extents, [[0, 0], [0, 2]], false);
-    let (inputs, outputs) = (extents.channels, out_extents.channels);
-    let per_output = inputs * taps * K * K;
-    let mut sums = vec![0.0; outputs * per_output];
-    let blocks = sums.par_chunks_mut(ROWS * per_output).enumerate();
-    blocks.for_each(|(block, sums)| {
-        let rows = sums.len() / per_output;
-        for batch in 0..extents.batch {
-            for frame in 0..extents.frames {
-                let first = gradients.start(batch, block * ROWS, frame);
-                let step = gradients.plane * gradients.frames;
-                // A block may have fewer rows; the first stands in and is not used.
-                let starts =
-                    std::array::from_fn(|row| first + if row < rows { row * step } else { 0 });
-                for input in 0..inputs {
-                    for tap in 0..taps {
-                        let source = source_frame(frame, tap, taps);
-                        let start = planes.start(batch, input, source);
-                        for shift in 0..K {
-                            let mut products = [[0.0; K]; ROWS];
-                            let from = start + shift * planes.width;
-                            let length = gradients.plane;
-                            multiply_shifted(
-                                &gradients.values,
-                                starts,
-                                &planes.values[from..],
-                                length,
-                                &mut products,
-                            );
-                            let at = ((input * taps + tap) * K + shift) * K;
-                            for (sums, products) in sums.chunks_exact_mut(per_output).zip(&products)
-                            {
-                                for (sum, product) in sums[at..at + K].iter_mut().zip(products) {
-                                    *sum += product;
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    });
-    if taps == 1 {
-        // Every tap saw the same frame.
-        let kernels = sums.chunks_exact(K * K);
-        sums = kernels.flat_map(|kernel| kernel.repeat(K)).collect();
-    }
-    let weight = TensorData::new(sums, [outputs, inputs, K, K, K]);
-    (
-        FlexTensor::from_data(weight),
-        bias_backward(gradient.storage(), out_extents),
-    )
-}
-
-/// The sum of the gradient over everything but channels.
-fn bias_backward(gradient: &[f32], extents: Extents) -> FlexTensor {
-    let per_channel = extents.frames * extents.plane();
-    let sums: Vec<f64> = gradient
-        .par_chunks_exact(per_channel)
-        .map(|values| {
-            let chunks = values
-                .chunks(1024)
-                .map(|chunk| f64::from(chunk.iter().sum::<f32>()));
-            chunks.sum()
-        })
-        .collect();
-    let channel = |c: usize| sums.iter().skip(c).step_by(extents.channels).sum::<f64>() as f32;
-    let values: Vec<f32> = (0..extents.channels).map(channel).collect();
-    FlexTensor::from_data(TensorData::new(values, [extents.channels]))
-}
-
-for_each_cpu! {
-    /// For each row of gradients, the products with the plane shifted by 0, 1 and 2, summed up over
-    /// `length` positions.
-    fn multiply_shifted(
-        gradients: &[f32],
-        starts: [usize; ROWS],
-        plane: &[f32],
-        length: usize,
-        products: &mut [[f32; K]; ROWS],
-    ) = multiply_shifted_body
-}
-
-#[inline(always)]
-fn multiply_shifted_body<const FUSED: bool>(
-    gradients: &[f32],
-    starts: [usize; ROWS],
-    plane: &[f32],
-    length: usize,
-    products: &mut [[f32; K]; ROWS],
-) {
-    let rows = starts.map(|start| &gradients[start..start + length]);
-    let whole = length / VECTOR * VECTOR;
-    fn vectors(values: &[f32], length: usize) -> std::slice::Iter<'_, [f32; VECTOR]> {
-        values[..length].as_chunks().0.iter()
-    }
-    let [mut s0, mut s1, mut s2, mut s3] = [[[0.0_f32; VECTOR]; K]; ROWS];
-    let gradients = vectors(rows[0], whole)
-        .zip(vectors(rows[1], whole))
-        .zip(vectors(rows[2], whole).zip(vectors(rows[3], whole)));
-    let shifted = vectors(plane, whole)
-        .zip(vectors(&plane[1..], whole))
-        .zip(vectors(&plane[2..], whole));
-    for (((g0, g1), (g2, g3)), ((a, b), c)) in gradients.zip(shifted) {
-        add_products::<FUSED>(g0, [a, b, c], &mut s0);
-        add_products::<FUSED>(g1, [a, b, c], &mut s1);
-        add_products::<FUSED>(g2, [a, b, c], &mut s2);
-        add_products::<FUSED>(g3, [a, b, c], &mut s3);
-    }
-    let sums = [s0, s1, s2, s3];
-    for ((row, sums), products) in rows.iter().zip(&sums).zip(products) {
-        for ((k, sums), product) in sums.iter().enumerate().zip(products) {
-            let rest = (whole..length).map(|at| row[at] * plane[at + k]);
-            *product = sums.iter().sum::<f32>() + rest.sum::<f32>();
-        }
-    }
-}
-
-#[inline(always)]
-fn add_products<const FUSED: bool>(
-    gradient: &[f32; VECTOR],
-    [a, b, c]: [&[f32; VECTOR]; K],
-    [sa, sb, sc]: &mut [[f32; VECTOR]; K],
-) {
-    for lane in 0..VECTOR {
-        sa[lane] = multiply_add::<FUSED>(gradient[lane], a[lane], sa[lane]);
-    }
-    for lane in 0..VECTOR {
-        sb[lane] = multiply_add::<FUSED>(gradient[lane], b[lane], sb[lane]);
-    }
-    for lane in 0..VECTOR {
-        sc[lane] = multiply_add::<FUSED>(gradient[lane], c[lane], sc[lane]);
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! | file | what is in it |
 //! | --- | --- |
-//! | `conv` | the VAE's convolution and its gradients as sums of shifted planes |
+//! | `conv` | the VAE's convolution, and its gradient for the input, as sums of shifted planes |
+//! | `conv_weight` | its gradients for weight and bias |
+//! | `planes` | clips as planes with margins |
 //! | `norm` | the VAE's normalisation and its gradient |
 //! | `tokens` | what the transformers call |
 //! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
@@ -21,9 +23,11 @@
 mod attention;
 mod autodiff;
 mod conv;
+mod conv_weight;
 #[cfg(target_arch = "x86_64")]
 mod linear;
 mod norm;
+mod planes;
 mod rows;
 mod rows_backward;
 mod simd;
@@ -270,7 +274,7 @@ impl CpuGradients for Flex {
         x: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        conv::weight_backward(x, gradient)
+        conv_weight::weight_backward(x, gradient)
     }
 
     fn group_norm_backward(

@@ -12,12 +12,12 @@ use rand_chacha::ChaCha12Rng;
 
 use super::{
     Batches, Part, PathPoint, Position, Recipe, Sampler, Shards, Teacher, gradients,
-    gradients_by_block, gradients_in_parallel, noise,
-    parallel::{Replica, guarded},
+    gradients_by_block, gradients_in_parallel, noise, parallel::Replica,
 };
 use crate::{
     error::{Error, Result},
     optimizer::{Gradients, Optimizer},
+    parallel::guarded,
     parameters::Parameters,
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };

@@ -2,8 +2,10 @@
 
 use plotters::prelude::*;
 
-use super::curves::Curve;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    run::Curve,
+};
 
 /// Width and height of a chart in pixels.
 const SIZE: (u32, u32) = (460, 220);

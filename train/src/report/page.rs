@@ -5,13 +5,10 @@ use std::{fs, path::Path};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{
-    charts::{chart, number},
-    curves::{Curve, Curves},
-};
+use super::charts::{chart, number};
 use crate::{
     error::{Error, Result},
-    run::SAMPLES,
+    run::{Curve, Curves, SAMPLES},
 };
 
 /// Skipped steps that are listed, the latest.

@@ -1,5 +1,7 @@
 //! What a step amounts to, and what is told about it.
 
+use super::Curves;
+
 /// The numbers of a step, or of an evaluation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
@@ -28,6 +30,8 @@ impl Metrics {
 /// What a run tells those who watch it.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
+    /// The run goes on from a checkpoint; this is what it logged until then.
+    Resumed(&'a Curves),
     /// A step that is done.
     Step {
         /// Its number, from 1.

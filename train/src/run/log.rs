@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{Metrics, guard::Verdict, tensorboard::EventFile};
+use super::{LOG, Metrics, guard::Verdict, tensorboard::EventFile};
 use crate::{
     error::{Error, Result},
     files,
@@ -25,7 +25,7 @@ impl Log {
     /// Opens the logs of a run that goes on after `step`; lines of later steps, whose work was
     /// lost, are removed.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
-        let steps = folder.join("log.jsonl");
+        let steps = folder.join(LOG);
         drop_later_steps(&steps, step)?;
         Ok(Self {
             text: LogFile::append(folder.join("log.txt"))?,

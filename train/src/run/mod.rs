@@ -11,6 +11,7 @@
 //! ```
 
 mod checkpoint;
+mod curves;
 mod event;
 mod guard;
 mod log;
@@ -35,6 +36,7 @@ use guard::{Guard, Verdict};
 use log::Log;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
+pub use curves::{Curve, Curves};
 pub use event::{Event, Metrics};
 
 /// Section `[run]` of a configuration.
@@ -218,6 +220,8 @@ impl Run {
         let mut progress: Progress = checkpoint.state("run")?;
         let mut log = Log::open(&self.folder, progress.step)?;
         if progress.step > 0 {
+            let past = Curves::read(&self.folder.join(LOG))?;
+            (self.watch)(Event::Resumed(&past));
             let line = format!("resumed after step {}", progress.step);
             self.show(&mut log, &line)?;
         }
@@ -324,6 +328,9 @@ impl Run {
         log.text(line)
     }
 }
+
+/// The numbers of all steps, in a run's folder.
+pub(crate) const LOG: &str = "log.jsonl";
 
 /// Where the samples of a step are in a run's folder.
 pub(crate) fn samples_folder(step: u64) -> PathBuf {

@@ -16,6 +16,9 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VaeTraining {
+    /// The devices to train on, as `--device` takes them, which comes first; none: `auto`. Each has
+    /// the whole model and a batch of its own: a step has as many batches as there are devices.
+    pub devices: Vec<String>,
     /// Steps, checkpoints, logs.
     pub run: RunConfig,
     /// What is trained.

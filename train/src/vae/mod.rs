@@ -7,6 +7,7 @@
 //! | `initial` | the weights that training from nothing begins with |
 //! | `inflate` | from weights that were trained on images to weights for clips |
 //! | `step` | a step's losses |
+//! | `parallel` | what each of several devices does of a step |
 //! | `evaluate` | how well held-out clips are reconstructed |
 //! | `samples` | held-out clips and their reconstructions as pictures |
 //! | `task` | the model, its critic, data and optimizers, as a run takes them |
@@ -18,6 +19,7 @@ mod evaluate;
 mod export;
 mod inflate;
 mod initial;
+mod parallel;
 mod samples;
 mod step;
 mod task;

@@ -44,11 +44,11 @@ impl Losses {
 ///
 /// # Shapes
 /// - `video`: `[batch, 3, frames, height, width]` in [−1, 1]
-/// - `noise`: makes standard normal values of the latents' shape
+/// - `noise`: standard normal values of the latents' shape
 pub fn losses(
     vae: &Vae,
     video: Tensor<5>,
-    noise: impl FnOnce([usize; 5]) -> Tensor<5>,
+    noise: Tensor<5>,
     tiling: Option<&Tiling>,
     lpips: Option<&Lpips>,
     discriminator: Option<&Discriminator>,
@@ -60,7 +60,7 @@ pub fn losses(
             DiagonalGaussian::from_moments(Tensor::cat(moments.collect(), 2))
         }
     };
-    let latents = posterior.sample(noise(posterior.mean.dims()));
+    let latents = posterior.sample(noise);
     let reconstruction = match tiling {
         None => vae.decode(latents),
         Some(tiling) => Tensor::cat(vae.decode_tiles(latents, tiling).flatten().collect(), 2),

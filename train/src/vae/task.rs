@@ -6,16 +6,22 @@ use burn::{
     module::Module,
     tensor::{DType, Device, Tensor, TensorData},
 };
-use burn_hunyuan_vae::{Tiling, Vae, VaeConfig};
+use burn_hunyuan_vae::{SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION, Tiling, Vae, VaeConfig};
 use rand::Rng;
+use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Curriculum, Losses, SamplesConfig, VaeTraining, evaluate, export, losses, samples};
+use super::{
+    Curriculum, SamplesConfig, VaeTraining, evaluate, export,
+    parallel::{Lesson, Networks, Part, Replica},
+    samples,
+};
 use crate::{
     data::{ClipRequest, Clips},
     error::{Error, Result},
-    loss::{self, Discriminator, DiscriminatorConfig, Lpips},
+    loss::{DiscriminatorConfig, Lpips},
     optimizer::{Gradients, Optimizer, OptimizerConfig},
+    parallel::{guarded, on_each},
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };
 
@@ -37,18 +43,18 @@ pub struct VaeTask {
     sizes: VaeConfig,
     data: VaeData,
     curriculum: Curriculum,
-    vae: Vae,
+    networks: Networks,
     optimizer: Optimizer,
-    critic: Option<Critic>,
+    /// The discriminator's, where there is one.
+    critic_optimizer: Option<Optimizer>,
+    /// Without autodiff.
     device: Device,
+    /// What the first device is called in messages.
+    device_name: String,
+    /// The others.
+    replicas: Vec<Replica>,
     pending: Option<Pending>,
     step: u64,
-}
-
-/// The discriminator with an optimizer of its own.
-struct Critic {
-    model: Discriminator,
-    optimizer: Optimizer,
 }
 
 /// Gradients, their norm, and the discriminator's, until it is decided whether to use them.
@@ -76,26 +82,32 @@ impl VaeTask {
             vae.quant_conv = vae.quant_conv.set_require_grad(false);
         }
         device.seed(config.run.seed); // For the discriminator.
-        let device = device.clone().autodiff();
-        let steps = config.run.steps;
-        let critic = (config.loss.adversarial > 0.0).then(|| {
-            let model = DiscriminatorConfig::new()
+        let discriminator = (config.loss.adversarial > 0.0).then(|| {
+            DiscriminatorConfig::new()
                 .with_channels(config.loss.discriminator_channels)
-                .init(&device);
-            let optimizer = OptimizerConfig {
-                learning_rate: config.loss.discriminator_learning_rate,
-                ema_decay: 0.0,
-                ..config.optimizer.clone()
-            };
-            let optimizer = Optimizer::new(&optimizer, &model, steps);
-            Critic { model, optimizer }
+                .init(&device.clone().autodiff())
         });
+        let critic_options = OptimizerConfig {
+            learning_rate: config.loss.discriminator_learning_rate,
+            ema_decay: 0.0,
+            ..config.optimizer.clone()
+        };
+        let steps = config.run.steps;
+        let critic_optimizer = discriminator
+            .as_ref()
+            .map(|critic| Optimizer::new(&critic_options, critic, steps));
         Ok(Self {
             curriculum: Curriculum::new(config.stages.clone(), config.run.seed),
             optimizer: Optimizer::new(&config.optimizer, &vae, steps),
-            vae,
-            critic,
-            device,
+            critic_optimizer,
+            networks: Networks {
+                vae,
+                discriminator,
+                lpips: data.lpips.clone(),
+            },
+            device: device.clone().without_autodiff(),
+            device_name: "of the model".into(),
+            replicas: Vec::new(),
             pending: None,
             step: 0,
             data,
@@ -104,14 +116,71 @@ impl VaeTask {
         })
     }
 
+    /// Trains on several devices at once, given with their names for messages; each has a batch of
+    /// its own. The first is the one that the model is on; each of the others gets a copy.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn with_devices(mut self, devices: &[(String, Device)]) -> Result<Self> {
+        let Some(((name, _), others)) = devices.split_first() else {
+            return Ok(self);
+        };
+        self.device_name.clone_from(name);
+        let copy =
+            |(name, device): &(String, Device)| Replica::new(name.clone(), device, &self.networks);
+        self.replicas = others.iter().map(copy).collect::<Result<_>>()?;
+        Ok(self)
+    }
+
     /// The VAE as it is.
     pub fn vae(&self) -> &Vae {
-        &self.vae
+        &self.networks.vae
     }
 
     /// The VAE with the averaged weights, without autodiff.
     fn averaged(&self) -> Vae {
-        self.optimizer.averaged(self.vae.clone()).valid()
+        self.optimizer.averaged(self.vae().clone()).valid()
+    }
+
+    /// Brings the latest weights to the other devices.
+    fn update_replicas(&mut self) -> Result<()> {
+        let vae = self.optimizer.weights();
+        let discriminator = self.critic_optimizer.as_ref().map(Optimizer::weights);
+        let mut replicas = self.replicas.iter_mut();
+        replicas.try_for_each(|replica| replica.update(vae, discriminator))
+    }
+
+    /// A batch of `clips` for each device, with noise; the clips of a device follow those of the one
+    /// before it.
+    fn parts(
+        &mut self,
+        clips: &ClipRequest,
+        adversarial: bool,
+        rng: &mut ChaCha12Rng,
+    ) -> Result<Vec<(String, Part)>> {
+        let first = (&self.device_name, &self.device, &self.networks);
+        let others = self.replicas.iter();
+        let others = others.map(|r| (&r.name, &r.device, &r.networks));
+        let mut request = *clips;
+        let mut parts = Vec::new();
+        for (name, device, networks) in std::iter::once(first).chain(others) {
+            let device = device.clone().autodiff();
+            let shape = latent_shape(&self.sizes, &request);
+            let source = &mut self.data.clips;
+            let (video, noise) = guarded(name, || {
+                let video = source.batch(&request, &device)?;
+                Ok::<_, Error>((video, standard_normal(shape, rng, &device)))
+            })??;
+            request.first += request.count as u64;
+            let part = Part {
+                networks: networks.clone(),
+                video,
+                noise,
+                adversarial,
+            };
+            parts.push((name.clone(), part));
+        }
+        Ok(parts)
     }
 
     /// Held-out clips of the size of the stage that is under way.
@@ -134,14 +203,6 @@ impl VaeTask {
         let stride = tile.map(|length| length / 4 * 3);
         Tiling::new(tile, stride).map_err(|e| Error::Config(e.to_string()))
     }
-
-    /// The discriminator's loss and gradients on a clip and its reconstruction.
-    fn criticise(critic: &Critic, video: Tensor<5>, losses: &Losses) -> (f64, Gradients) {
-        let fake = losses.reconstruction.clone().detach();
-        let loss = loss::discriminator(critic.model.forward(video), critic.model.forward(fake));
-        let gradients = Gradients::of(&critic.model, &mut loss.backward());
-        (scalar(loss), gradients)
-    }
 }
 
 impl Task for VaeTask {
@@ -149,64 +210,51 @@ impl Task for VaeTask {
         self.step = step;
         let mut rng = self.curriculum.rng(step);
         let batch = self.curriculum.batch(step, &mut rng);
-        let video = self.data.clips.batch(&batch.clips, &self.device)?;
         let tiling = batch
             .tiled
             .then(|| Self::tiling(&batch.clips))
             .transpose()?;
-        let active = step >= self.config.loss.adversarial_from;
-        let critic = self.critic.as_ref().filter(|_| active);
-        let losses = losses(
-            &self.vae,
-            video.clone(),
-            |shape| standard_normal(shape, &mut rng, &self.device),
-            tiling.as_ref(),
-            self.data.lpips.as_ref(),
-            critic.map(|critic| &critic.model),
-        );
-        let total = losses.total(&self.config.loss);
-        let gradients = Gradients::of(&self.vae, &mut total.backward());
-        let norm = gradients.norm();
-
-        let mut metrics = Metrics::new(scalar(total)).with("l1", scalar(losses.l1.clone()));
-        let optional = [
-            ("lpips", &losses.lpips),
-            ("adversarial", &losses.adversarial),
-        ];
-        for (name, term) in optional {
-            if let Some(term) = term {
-                metrics = metrics.with(name, scalar(term.clone()));
-            }
+        let has_critic = self.critic_optimizer.is_some();
+        let adversarial = has_critic && step >= self.config.loss.adversarial_from;
+        let parts = self.parts(&batch.clips, adversarial, &mut rng)?;
+        let (weights, share) = (&self.config.loss, 1.0 / parts.len() as f64);
+        let learn = |part: Part| part.learn(weights, tiling.as_ref(), share);
+        let mut lesson = Lesson::default();
+        for (name, part) in on_each(parts, learn)? {
+            guarded(&name, || lesson.add(part, &self.device))?;
         }
-        metrics = metrics
-            .with("kl", scalar(losses.kl.clone()))
-            .with("grad_norm", norm)
-            .with("learning_rate", self.optimizer.learning_rate());
-        let critic = critic.map(|critic| {
-            let (loss, gradients) = Self::criticise(critic, video, &losses);
-            metrics.terms.push(("discriminator", loss));
-            let norm = gradients.norm();
-            (gradients, norm)
-        });
+        let norms = || [lesson.vae.norm(), lesson.discriminator.norm()];
+        let [norm, critic_norm] = guarded(&self.device_name, norms)?;
+        let mut metrics = Metrics::new(lesson.loss);
+        metrics.terms = lesson.terms;
         self.pending = Some(Pending {
-            vae: (gradients, norm),
-            critic,
+            vae: (lesson.vae, norm),
+            critic: adversarial.then_some((lesson.discriminator, critic_norm)),
         });
-        Ok(metrics)
+        Ok(metrics
+            .with("grad_norm", norm)
+            .with("learning_rate", self.optimizer.learning_rate()))
     }
 
     fn update(&mut self) -> Result<()> {
         let Some(Pending { vae, critic }) = self.pending.take() else {
             return Ok(());
         };
-        let (gradients, norm) = vae;
-        self.vae = self.optimizer.step(self.vae.clone(), gradients, norm);
-        if let (Some(Critic { model, optimizer }), Some((gradients, norm))) =
-            (&mut self.critic, critic)
-        {
-            *model = optimizer.step(model.clone(), gradients, norm);
-        }
-        Ok(())
+        guarded(&self.device_name, || {
+            let Networks {
+                vae: model,
+                discriminator,
+                ..
+            } = &mut self.networks;
+            let (gradients, norm) = vae;
+            *model = self.optimizer.step(model.clone(), gradients, norm);
+            if let (Some(model), Some(optimizer), Some((gradients, norm))) =
+                (discriminator, &mut self.critic_optimizer, critic)
+            {
+                *model = optimizer.step(model.clone(), gradients, norm);
+            }
+        })?;
+        self.update_replicas()
     }
 
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
@@ -217,8 +265,8 @@ impl Task for VaeTask {
             self.data.held_out.as_mut(),
             &request,
             self.config.data.held_out,
-            self.data.lpips.as_ref(),
-            &self.device.clone().without_autodiff(),
+            self.networks.lpips.as_ref(),
+            &self.device,
         )?;
         let mut sizes = self.sizes.clone();
         if !self.config.model.freeze_encoder {
@@ -233,28 +281,38 @@ impl Task for VaeTask {
         let due = every > 0 && clips > 0 && step.is_multiple_of(every);
         if due {
             let (vae, request) = (self.averaged(), self.held_out_request());
-            let device = self.device.clone().without_autodiff();
             let held_out = self.data.held_out.as_mut();
-            samples(&vae, held_out, &request, clips, &device, folder)?;
+            samples(&vae, held_out, &request, clips, &self.device, folder)?;
         }
         Ok(due)
     }
 
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
-        if let Some(critic) = &self.critic {
-            critic.optimizer.save(checkpoint, "discriminator")?;
-        }
-        self.optimizer.save(checkpoint, "vae")
+        guarded(&self.device_name, || {
+            if let Some(optimizer) = &self.critic_optimizer {
+                optimizer.save(checkpoint, "discriminator")?;
+            }
+            self.optimizer.save(checkpoint, "vae")
+        })?
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        if let Some(Critic { model, optimizer }) = &mut self.critic {
+        let Networks {
+            vae, discriminator, ..
+        } = &mut self.networks;
+        if let (Some(model), Some(optimizer)) = (discriminator, &mut self.critic_optimizer) {
             *model = optimizer.restore(checkpoint, "discriminator", model.clone())?;
         }
-        let vae = self.vae.clone();
-        self.vae = self.optimizer.restore(checkpoint, "vae", vae)?;
-        Ok(())
+        *vae = self.optimizer.restore(checkpoint, "vae", vae.clone())?;
+        self.update_replicas()
     }
+}
+
+/// The extents of the latents of a batch.
+fn latent_shape(sizes: &VaeConfig, clips: &ClipRequest) -> [usize; 5] {
+    let [height, width] = clips.size.map(|side| side / SPATIAL_COMPRESSION);
+    let frames = (clips.frames - 1) / TEMPORAL_COMPRESSION + 1;
+    [clips.count, sizes.latent_channels, frames, height, width]
 }
 
 /// Standard normal values.
@@ -262,9 +320,4 @@ fn standard_normal(shape: [usize; 5], rng: &mut impl Rng, device: &Device) -> Te
     let count = shape.iter().product();
     let values: Vec<f32> = StandardNormal.sample_iter(rng).take(count).collect();
     Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
-}
-
-/// A scalar on the host.
-fn scalar(x: Tensor<1>) -> f64 {
-    f64::from(x.into_scalar::<f32>())
 }

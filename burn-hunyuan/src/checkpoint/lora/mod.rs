@@ -14,6 +14,7 @@ use std::{
 };
 
 use burn::tensor::{FloatDType, TensorData};
+use burn_hunyuan_dit::DitConfig;
 
 use super::{
     Component, Error, Mismatch, Model, Parameter, StoredTensor, Weights, convert, safetensors,
@@ -27,6 +28,8 @@ pub struct Lora {
     origin: PathBuf,
     /// By our name of the layer.
     updates: BTreeMap<String, Update>,
+    /// The transformer's, for layers that other programs fuse with one that has no update.
+    mlp_ratio: f64,
 }
 
 /// The update of one linear layer.
@@ -81,12 +84,19 @@ impl Lora {
         Self::new(&weights, &keys::MetadataScales::of_alpha(alpha))
     }
 
+    /// A LoRA for a transformer whose feed-forward parts have this many times its width; without it,
+    /// as many as the published one's.
+    pub fn with_mlp_ratio(self, mlp_ratio: f64) -> Self {
+        Self { mlp_ratio, ..self }
+    }
+
     fn new(weights: &Weights, alphas: &keys::MetadataScales) -> Result<Self, Error> {
         let layers = collect(weights)?;
         let column = keys::column(layers.keys());
         let mut lora = Self {
             origin: weights.origin().to_path_buf(),
             updates: BTreeMap::new(),
+            mlp_ratio: DitConfig::new().mlp_ratio,
         };
         let mut mismatch = Mismatch::default();
         for (layer, found) in layers {

@@ -68,7 +68,7 @@ impl Lora {
         let mut tensors = BTreeMap::new();
         for (layer, updates) in layers {
             let parts = dit::our_layers(column, &layer, '.');
-            let product = fuse(&layer, &parts, &updates)?;
+            let product = fuse(&layer, &parts, &updates, self.mlp_ratio)?;
             format.spell(&layer, product, &mut tensors);
         }
         let unusable = |error| Error::tensors(path, error);
@@ -133,6 +133,7 @@ fn fuse(
     layer: &str,
     parts: &[(String, Part)],
     updates: &BTreeMap<&str, &Update>,
+    mlp_ratio: f64,
 ) -> Result<Product> {
     let mut found = Vec::new();
     for update in updates.values() {
@@ -170,7 +171,7 @@ fn fuse(
     for (name, part) in parts {
         let block = match columns_of.remove(name.as_str()) {
             Some((column, up)) => up.placed(column, down.rows),
-            None => Matrix::zeros(missing_rows(*part, down.columns), down.rows),
+            None => Matrix::zeros(missing_rows(*part, down.columns, mlp_ratio), down.rows),
         };
         rows.push(if *part == Part::Swapped {
             block.swapped()
@@ -188,10 +189,10 @@ fn fuse(
 }
 
 /// Rows of a part of a fused layer that the LoRA leaves alone.
-fn missing_rows(part: Part, width: usize) -> usize {
+fn missing_rows(part: Part, width: usize, mlp_ratio: f64) -> usize {
     match part {
-        // The feed-forward part of a single block: four times the width in every HunyuanVideo.
-        Part::After(_) => 4 * width,
+        // The feed-forward part of a single block.
+        Part::After(_) => (width as f64 * mlp_ratio) as usize,
         _ => width,
     }
 }

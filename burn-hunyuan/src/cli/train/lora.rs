@@ -44,16 +44,17 @@ impl TrainLora {
 
         let path = self.options.folder().join("lora.safetensors");
         let (alpha, format) = (recipe.lora.alpha, LoraFormat::from(self.format));
+        let mlp_ratio = config.mlp_ratio;
+        let save = move |path: &Path, weights: &Parameters| -> Result<()> {
+            let tensors = weights.iter().map(|(name, p)| (name.clone(), p.to_file()));
+            let lora = Lora::from_tensors(path, tensors, alpha)?;
+            lora.with_mlp_ratio(mlp_ratio).save(path, format)
+        };
         let evaluated = path.clone();
         let mut task = task.on_evaluation(move |average| {
-            save(&evaluated, average, alpha, format).map_err(|e| TrainError::file(&evaluated, e))
+            save(&evaluated, average).map_err(|e| TrainError::file(&evaluated, e))
         });
         self.options.train(&recipe.run, &recipe, &mut task)?;
-        save(&path, task.average(), alpha, format)
+        save(&path, task.average())
     }
-}
-
-fn save(path: &Path, weights: &Parameters, alpha: f64, format: LoraFormat) -> Result<()> {
-    let tensors = weights.iter().map(|(name, p)| (name.clone(), p.to_file()));
-    Lora::from_tensors(path, tensors, alpha)?.save(path, format)
 }

@@ -77,7 +77,7 @@ struct TrainOptions {
     #[arg(long)]
     resume: bool,
     /// The device, by default the configuration's or `auto`; see `burn-hunyuan devices`. Repeated,
-    /// several share the work as the configuration's `split` says
+    /// several share the work, as the configuration's `split` says where it has one
     #[arg(long = "device", value_name = "DEVICE")]
     devices: Vec<String>,
     /// Override a field of the configuration, for example `run.steps=100`; repeatable
@@ -89,15 +89,6 @@ struct TrainOptions {
 }
 
 impl TrainOptions {
-    /// The only device of a kind of training that takes no more.
-    fn device(&self) -> Result<Device> {
-        match self.devices.as_slice() {
-            [] => Ok(device::open("auto")?),
-            [name] => Ok(device::open(name)?),
-            _ => Err(Error::Request("this is trained on one device".into())),
-        }
-    }
-
     /// The devices by name, at least one: those of the command line, else those that are
     /// `configured`, which is brought up to date.
     fn devices(&self, configured: &mut Vec<String>) -> Result<Vec<(String, Device)>> {

@@ -1,8 +1,8 @@
 //! `burn-hunyuan train vae`.
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use burn_hunyuan_train::{
     data::{Clips, Entry, SynthClips, list},
     loss::Lpips,
@@ -17,7 +17,7 @@ use super::{
     clips::{DatasetClips, Skipped},
 };
 use crate::{
-    checkpoint::{Model, Weights, load_module},
+    checkpoint::{Model, load_lpips},
     error::Result,
 };
 
@@ -30,18 +30,20 @@ pub(super) struct TrainVae {
 impl TrainVae {
     pub fn run(self) -> Result<()> {
         let options = &self.options;
-        let config: VaeTraining = options.read()?;
+        let mut config: VaeTraining = options.read()?;
         config.validate()?;
-        let device = options.device()?;
+        let devices = options.devices(&mut config.devices)?;
+        let device = &devices[0].1;
         let [clips, held_out] = self.clips(&config)?;
         let data = VaeData {
             clips,
             held_out,
-            lpips: lpips(&config.loss.lpips_weights()?, &device)?,
+            lpips: lpips(&config.loss.lpips_weights()?, device)?,
             export_to: options.folder().join("vae"),
         };
         let (sizes, vae) = start(&config.model, config.run.seed, &device.clone().autodiff())?;
-        let mut task = VaeTask::new(vae, sizes, config.clone(), data, &device)?;
+        let task = VaeTask::new(vae, sizes, config.clone(), data, device)?;
+        let mut task = task.with_devices(&devices)?;
         options.train(&config.run, &config, &mut task)
     }
 
@@ -82,13 +84,7 @@ fn start(config: &ModelConfig, seed: u64, device: &Device) -> Result<(VaeConfig,
         return Ok((sizes, vae));
     }
     let part = Model::open(&[&config.weights])?.vae()?;
-    let go_on = &mut |_, _| ControlFlow::Continue(());
-    let vae = load_module(
-        part.config.init(device),
-        &part.weights,
-        FloatDType::F32,
-        go_on,
-    )?;
+    let vae = part.load(device)?;
     let vae = match config.inflate {
         true => inflate(vae),
         false => vae,
@@ -111,34 +107,4 @@ fn lpips(weights: &LpipsWeights, device: &Device) -> Result<Option<Lpips>> {
         }
         LpipsWeights::Files(vgg, heads) => Ok(Some(load_lpips(vgg, heads, device)?)),
     }
-}
-
-/// LPIPS with the weights of torchvision's VGG-16 and of the `lpips` package, `.pth` or
-/// safetensors.
-fn load_lpips(vgg: &Path, heads: &Path, device: &Device) -> Result<Lpips> {
-    let (vgg, heads) = (Weights::open(vgg)?, Weights::open(heads)?);
-    let mut weights = Weights::new(vgg.origin());
-    for (i, layer) in Lpips::torchvision_names().enumerate() {
-        for field in ["weight", "bias"] {
-            if let Some(tensor) = vgg.get(&format!("{layer}.{field}")) {
-                weights.insert(format!("features.{i}.{field}"), tensor.clone());
-            }
-        }
-    }
-    for (name, tensor) in heads.iter() {
-        let index = name
-            .strip_prefix("lin")
-            .and_then(|name| name.strip_suffix(".model.1.weight"));
-        let flat = tensor.clone().reshaped(vec![tensor.elements()]);
-        if let (Some(index), Some(tensor)) = (index, flat) {
-            weights.insert(format!("heads.{index}"), tensor);
-        }
-    }
-    let lpips = Lpips::new(device);
-    Ok(load_module(
-        lpips,
-        &weights,
-        FloatDType::F32,
-        &mut |_, _| ControlFlow::Continue(()),
-    )?)
 }

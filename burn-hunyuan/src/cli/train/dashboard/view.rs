@@ -47,6 +47,14 @@ impl View {
     /// Takes in what happened.
     pub fn add(&mut self, event: Event) {
         match event {
+            Event::Resumed(past) => {
+                self.step = past.last;
+                for curve in &past.steps {
+                    for &(step, value) in &curve.points {
+                        self.point(&curve.name, step, value);
+                    }
+                }
+            }
             Event::Step {
                 step,
                 metrics,
@@ -54,16 +62,22 @@ impl View {
             } => {
                 self.step = step;
                 push(&mut self.seconds, seconds, RECENT);
-                self.loss.add(step, metrics.loss);
+                self.point("loss", step, metrics.loss);
                 for (name, value) in &metrics.terms {
-                    match *name {
-                        "learning_rate" => self.learning_rate.add(step, *value),
-                        "grad_norm" => self.grad_norm.add(step, *value),
-                        _ => (),
-                    }
+                    self.point(name, step, *value);
                 }
             }
             Event::Line(line) => push(&mut self.lines, line.to_string(), LINES),
+        }
+    }
+
+    /// A number of a step, by its name in the log; those that have no curve here are passed over.
+    fn point(&mut self, name: &str, step: u64, value: f64) {
+        match name {
+            "loss" => self.loss.add(step, value),
+            "learning_rate" => self.learning_rate.add(step, value),
+            "grad_norm" => self.grad_norm.add(step, value),
+            _ => (),
         }
     }
 
@@ -188,7 +202,7 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_hunyuan_train::run::Metrics;
+    use burn_hunyuan_train::run::{Curve, Curves, Metrics};
     use ratatui::{Terminal, backend::TestBackend};
 
     /// What is on a screen of this size, a line for each row.
@@ -241,6 +255,39 @@ mod tests {
             rows.iter().position(drawn).unwrap()
         };
         assert!(height(10..14) < height(40..44), "{text}");
+    }
+
+    /// A run that goes on shows what it was before, and then what follows.
+    #[test]
+    fn a_resumed_run_begins_with_its_past() {
+        let curve = |name: &str, value: f64| Curve {
+            name: name.into(),
+            points: (1..=4).map(|step| (step, value / step as f64)).collect(),
+        };
+        let past = Curves {
+            steps: ["loss", "grad_norm", "learning_rate", "kl"]
+                .map(|n| curve(n, 1.0))
+                .into(),
+            last: 4,
+            ..Curves::default()
+        };
+        let mut view = View::new(10_000);
+        view.add(Event::Resumed(&past));
+        let shown = |view: &View| screen(view, 80, 24).join("\n");
+        assert!(shown(&view).contains("step 4/10000 "), "{}", shown(&view));
+        assert!(shown(&view).contains("loss 2.5000e-1"), "{}", shown(&view));
+        view.add(Event::Step {
+            step: 5,
+            metrics: &Metrics::new(0.2),
+            seconds: 0.5,
+        });
+        let uninterrupted = after(5);
+        assert_eq!(view.loss.points, uninterrupted.loss.points);
+        assert!(
+            shown(&view).contains("step 5/10000  2.00 steps/s"),
+            "{}",
+            shown(&view)
+        );
     }
 
     #[test]

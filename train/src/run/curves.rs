@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 
 /// A number over the steps.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Curve {
+pub struct Curve {
+    /// As the log has it.
     pub name: String,
     /// Steps and values, finite ones only.
     pub points: Vec<(u64, f64)>,
@@ -20,7 +21,7 @@ pub(super) struct Curve {
 
 /// All that a log holds.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Curves {
+pub struct Curves {
     /// Numbers of the steps, the loss first, in the order in which the log has them.
     pub steps: Vec<Curve>,
     /// Numbers of the evaluations.

@@ -10,7 +10,7 @@
 //! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
 //!
 //! [`save_transformer`] writes a transformer with its updates to a file (`merge`), `save_trained` one
-//! that was trained (`export`).
+//! that was trained (`export`), [`save_quantized`] one in fewer bits (`quantize`).
 //!
 //! Only the last step of the table reads weights. [`inspect`] stops before it and reports what it would find.
 //!
@@ -33,6 +33,7 @@ mod lora;
 mod merge;
 mod model;
 mod pt;
+mod quantize;
 mod safetensors;
 mod scales;
 mod sizes;
@@ -51,5 +52,6 @@ pub use load::{Mismatch, Parameter, check, load_module, parameters};
 pub use lora::{Lora, LoraFormat};
 pub use merge::save_transformer;
 pub use model::{Model, Part};
+pub use quantize::{Quantization, quantize, save_quantized};
 pub use sizes::transformer_config;
 pub use weights::{StoredTensor, Weights};

@@ -288,7 +288,9 @@ fn the_first_block_cache_is_the_references() {
     {
         let latents = latents.clone().narrow(0, step, 1);
         let timestep = timesteps.clone().narrow(0, step, 1);
-        let velocity = model.forward_with_cache(latents, timestep, &condition, &mut cache);
+        let blocks = model.blocks().map(Ok::<_, std::convert::Infallible>);
+        let Ok(velocity) =
+            model.forward_through(blocks, latents, timestep, &condition, Some(&mut cache));
         reused += usize::from(computed == 0.0);
         assert_eq!(cache.reused(), reused, "step {step}");
         let expected = velocities.clone().narrow(0, step, 1);

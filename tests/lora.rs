@@ -12,7 +12,8 @@ use std::{
 
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_hunyuan::checkpoint::{
-    Component, Error, Lora, LoraFormat, Model, Weights, load_module, save_transformer,
+    Component, Error, Lora, LoraFormat, Model, Quantization, Weights, load_module, quantize,
+    save_transformer,
 };
 use burn_hunyuan_dit::{Condition, Dit};
 use common::{Fixture, assert_close, device, fixture_path, values};
@@ -270,5 +271,32 @@ fn what_does_not_fit_is_refused_by_name() {
         let message = attempt(&tensors);
         assert!(message.contains(says), "{message}\nlacks: {says}");
         assert!(message.contains("lora.safetensors"), "{message}");
+    }
+}
+
+#[test]
+fn loras_are_in_the_weights_before_these_are_quantized() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::open(&[transformer(folder.path())]).unwrap();
+    let lora = Lora::open(fixture_path(FILES[0].0)).unwrap();
+    model.add_lora(&lora, 0.7).unwrap();
+    let progress = &mut |_, _| ControlFlow::Continue(());
+    let merged = folder.path().join("merged.safetensors");
+    save_transformer(&model, &merged, FloatDType::F32, &device, progress).unwrap();
+
+    let to = Quantization::Fp8;
+    let mut quantized = |model: &Model| {
+        let weights = model.transformer().unwrap().weights;
+        quantize(&weights, to, &device, progress).unwrap()
+    };
+    let ours = quantized(&model);
+    model.replace(Component::Transformer, &merged).unwrap();
+    let expected = quantized(&model);
+    assert!(ours.is_compressed());
+    for (name, tensor) in ours.iter().filter(|(_, t)| t.encoding() == to.encoding()) {
+        let expected = expected.get(name).unwrap();
+        assert_eq!(tensor.bytes().unwrap(), expected.bytes().unwrap(), "{name}");
+        assert_eq!(tensor.scale(), expected.scale(), "{name}");
     }
 }

@@ -7,10 +7,15 @@
 
 mod common;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_hunyuan::{
-    Pipeline, Request,
-    checkpoint::{Component, Model},
+    Offload, Pipeline, Request,
+    checkpoint::{Component, Model, Quantization, save_quantized},
 };
 use burn_hunyuan_vae::{Tiling, TilingMode};
 use common::{Fixture, assert_close, deviation, device, fixture_path, supports};
@@ -164,6 +169,136 @@ fn bf16_deviates_no_more_than_twice_the_references_own() {
     let exact: Tensor<5> = case.reference("latents");
     let allowed = 2.0 * deviation(&case.reference::<5>("latents_bf16"), &exact);
     assert_close("latents", &case.latents(&mut pipeline), &exact, allowed);
+}
+
+/// The latents of a small request and its prompt's states, made by `model` as `set_up` wants it.
+fn latents(model: Model, device: &Device, set_up: impl Fn(Pipeline) -> Pipeline) -> Vec<f32> {
+    let pipeline = Pipeline::new(model, device.clone()).unwrap();
+    let mut pipeline = set_up(pipeline.with_dtype(FloatDType::F32).unwrap());
+    let request = Request {
+        negative_prompt: Some("a green square".into()),
+        cfg: 2.0,
+        ..Request::tiny("a red circle").with_steps(3)
+    };
+    let request = request.with_size(32, 48).with_frames(5);
+    let condition = pipeline.encode_prompt(&request.prompt).unwrap();
+    let negative = pipeline.encode_prompt("a green square").unwrap();
+    let states = common::values(&condition.states);
+    let mut run = |cache_threshold| {
+        let request = Request {
+            cache_threshold,
+            ..request.clone()
+        };
+        let latents = pipeline.denoise(&request, &condition, Some(&negative));
+        common::values(&latents.unwrap())
+    };
+    // The second run takes the blocks from a loaded pipeline, and leaves some out.
+    [run(None), run(Some(0.5)), states].concat()
+}
+
+#[test]
+fn blocks_that_wait_in_the_file_give_the_same() {
+    let Some(device) = device() else { return };
+    let latents = |offload| {
+        latents(Model::tiny(&device).unwrap(), &device, |pipeline| {
+            pipeline.with_offload(offload).unwrap()
+        })
+    };
+    assert!(latents(Offload::None) == latents(Offload::Blocks));
+}
+
+/// The more bits behind the first, the less: int8 has seven of a block's largest value, fp8 three of
+/// every value, int4 three of a block's largest.
+#[test]
+fn quantized_weights_move_the_latents_by_their_precision() {
+    let Some(device) = device() else { return };
+    let exact = latents(Model::tiny(&device).unwrap(), &device, |pipeline| pipeline);
+    let folder = tempfile::tempdir().unwrap();
+    let mut errors = Vec::new();
+    for to in [Quantization::Int8, Quantization::Fp8, Quantization::Int4] {
+        let model = Model::tiny(&device).unwrap();
+        let at_load = latents(model.clone(), &device, |pipeline| {
+            pipeline.with_quantization(Some(to)).unwrap()
+        });
+        let path = folder.path().join(format!("{to}.safetensors"));
+        let progress = &mut |_, _| std::ops::ControlFlow::Continue(());
+        save_quantized(&model, &path, to, &device, progress).unwrap();
+        for offload in [Offload::Auto, Offload::None] {
+            let mut model = model.clone();
+            model.replace(Component::Transformer, &path).unwrap();
+            let from_file = latents(model, &device, |pipeline| {
+                pipeline.with_offload(offload).unwrap()
+            });
+            assert!(at_load == from_file, "{to}, {offload:?}");
+        }
+        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
+        let mut differences = at_load.iter().zip(&exact).map(|(a, b)| a - b);
+        let error = square(&mut differences) / square(&mut exact.iter().copied());
+        println!("{to}: {:.5}", error.sqrt());
+        errors.push(error.sqrt());
+    }
+    let [int8, fp8, int4] = errors[..] else {
+        unreachable!("three formats")
+    };
+    assert!(0.0 < int8 && int8 < fp8 && fp8 < int4, "{errors:?}");
+    assert!(int8 < 0.01 && int4 < 0.2, "{errors:?}");
+}
+
+#[test]
+fn quantizing_what_is_then_decoded_at_once_is_refused() {
+    let Some(device) = device() else { return };
+    let pipeline = Pipeline::new(Model::tiny(&device).unwrap(), device).unwrap();
+    let pipeline = pipeline.with_offload(Offload::None).unwrap();
+    let refused = pipeline.with_quantization(Some(Quantization::Int8));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("--offload none"), "{message}");
+}
+
+#[test]
+fn a_prompt_is_encoded_once() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let loads = Arc::new(AtomicUsize::new(0));
+    let pipeline = |dtype| {
+        let loads = loads.clone();
+        let pipeline = Pipeline::new(diffusers(), device.clone()).unwrap();
+        pipeline
+            .with_dtype(dtype)
+            .unwrap()
+            .with_prompt_cache(Some(folder.path().join("prompts")))
+            .with_observer(move |progress| {
+                use burn_hunyuan::Stage::{LoadTextEncoder, LoadTextEncoder2};
+                let is_load = matches!(progress.stage, LoadTextEncoder | LoadTextEncoder2);
+                loads.fetch_add(usize::from(is_load), Ordering::Relaxed);
+                std::ops::ControlFlow::Continue(())
+            })
+    };
+    let encode = |dtype, prompt: &str| {
+        loads.store(0, Ordering::Relaxed);
+        let condition = pipeline(dtype).encode_prompt(prompt).unwrap();
+        let dtypes = (condition.states.dtype(), condition.pooled.dtype());
+        let values = [
+            common::values(&condition.states),
+            common::values(&condition.pooled),
+        ];
+        let loaded = loads.load(Ordering::Relaxed) > 0;
+        (loaded, (condition.length, dtypes, values))
+    };
+    let (loaded, first) = encode(FloatDType::F32, "a cat");
+    let (loaded_again, second) = encode(FloatDType::F32, "a cat");
+    assert!(loaded && !loaded_again && first == second);
+    // Another prompt, another number format, a damaged file.
+    assert!(encode(FloatDType::F32, "a dog").0);
+    if supports(&device, FloatDType::BF16) {
+        let bf16 = || encode(FloatDType::BF16, "a cat");
+        let (loaded, first) = bf16();
+        assert!(loaded && (false, first) == bf16());
+    }
+    for file in std::fs::read_dir(folder.path().join("prompts")).unwrap() {
+        std::fs::write(file.unwrap().path(), b"half").unwrap();
+    }
+    let (loaded, third) = encode(FloatDType::F32, "a cat");
+    assert!(loaded && first == third);
 }
 
 /// Same request, same video; another seed, another one. On the model inside the library.

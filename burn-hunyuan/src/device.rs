@@ -173,6 +173,11 @@ pub fn memory(device: &Device) -> Option<u64> {
     Some(system.total_memory())
 }
 
+/// Whether the memory of `device` is the program's own.
+pub fn is_host(device: &Device) -> bool {
+    accelerator(device).is_none()
+}
+
 /// What a computation on `device` may take, in bytes: the memory that is not
 /// in use, and four times the largest single allocation, since a pass holds several tensors of the
 /// largest size.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`pipeline`] | from a prompt to a video; [`Pipeline`] is where to begin |
 //! | [`checkpoint`] | names, files and formats of weights, the hub, the built-in model |
+//! | [`plan`] | how much memory a generation takes, told before |
 //! | [`device`] | devices by name |
 //! | [`sampler`] | noise, schedule, Euler step |
 //! | [`video`] | mp4, GIF and PNG |
@@ -17,10 +18,11 @@ mod error;
 #[cfg(feature = "cli")]
 mod flops;
 pub mod pipeline;
+pub mod plan;
 pub mod sampler;
 pub mod tensors;
 pub mod video;
 
 pub use burn_hunyuan_vae::quality;
 pub use error::{Error, Result};
-pub use pipeline::{Pipeline, Progress, Request, Stage, Video};
+pub use pipeline::{Offload, Pipeline, Progress, Request, Stage, Video};

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::{Condition, Dit};
+use crate::{Block, Sequence, block::Tokens};
 
 /// First-block cache: at neighbouring sampling steps the blocks change the tokens by nearly the
 /// same, and how nearly shows in the first block, which costs little.
@@ -55,34 +55,33 @@ impl FirstBlockCache {
             kept.rest.clone()
         })
     }
-}
 
-impl Dit {
-    /// As [`forward`](Self::forward), with the work of an earlier step where `cache` allows.
-    pub fn forward_with_cache(
-        &self,
-        latents: Tensor<5>,
-        timestep: Tensor<1>,
-        condition: &Condition,
-        cache: &mut FirstBlockCache,
-    ) -> Tensor<5> {
-        let Some((first, others)) = self.dual_blocks.split_first() else {
-            return self.forward(latents, timestep, condition);
-        };
-        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
-        let (rope, lengths) = (&sequence.rope, &sequence.lengths);
-        let (after_first, text) = first.forward(image.clone(), text, &vec, rope, lengths);
+    /// The image tokens after the first block and the others, or what these added at an earlier
+    /// step.
+    pub(crate) fn through<'a, E>(
+        &mut self,
+        mut blocks: impl Iterator<Item = Result<Block<'a>, E>>,
+        image: Tensor<3>,
+        text: Tensor<3>,
+        vec: &Tensor<2>,
+        sequence: &Sequence,
+    ) -> Result<Tensor<3>, E> {
+        let tokens = Tokens::Apart(image.clone(), text);
+        let tokens = tokens.through(blocks.by_ref().take(1), vec, sequence)?;
+        let after_first = tokens.image(sequence);
         let change = after_first.clone() - image;
-        let rest = cache.recall(&change).unwrap_or_else(|| {
-            let image_tokens = after_first.dims()[1];
-            let tokens = self.blocks(others, after_first.clone(), text, &vec, &sequence);
-            let rest = tokens.narrow(1, 0, image_tokens) - after_first.clone();
-            cache.kept = Some(Kept {
-                first: change,
-                rest: rest.clone(),
-            });
-            rest
-        });
-        self.velocity(after_first + rest, &vec, &sequence)
+        let rest = match self.recall(&change) {
+            Some(rest) => rest,
+            None => {
+                let tokens = tokens.through(blocks, vec, sequence)?;
+                let rest = tokens.image(sequence) - after_first.clone();
+                self.kept = Some(Kept {
+                    first: change,
+                    rest: rest.clone(),
+                });
+                rest
+            }
+        };
+        Ok(after_first + rest)
     }
 }

@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod attention;
+mod block;
 mod config;
 mod dual_block;
 mod embed;
@@ -14,11 +15,15 @@ mod rope;
 mod single_block;
 mod split;
 
+use std::convert::Infallible;
+
 use burn::{module::Module, nn::conv::Conv3d, tensor::Tensor};
 use burn_hunyuan_kernels::silu;
 
+use block::Tokens;
 use embed::sinusoid;
 
+pub use block::Block;
 pub use config::DitConfig;
 pub use dual_block::{DualBlock, Stream};
 pub use final_layer::FinalLayer;
@@ -54,6 +59,13 @@ pub struct Sequence {
     pub lengths: Vec<usize>,
     /// Image tokens along time, height and width.
     pub grid: [usize; 3],
+}
+
+impl Sequence {
+    /// The tokens that are not text.
+    fn image_tokens(&self) -> usize {
+        self.grid.iter().product()
+    }
 }
 
 /// The diffusion transformer: predicts the velocity of noisy latents (arXiv 2412.03603,
@@ -99,38 +111,36 @@ impl Dit {
         timestep: Tensor<1>,
         condition: &Condition,
     ) -> Tensor<5> {
-        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
-        let tokens = self.blocks(&self.dual_blocks, image, text, &vec, &sequence);
-        self.velocity(tokens, &vec, &sequence)
+        let blocks = self.blocks().map(Ok::<_, Infallible>);
+        let Ok(velocity) = self.forward_through(blocks, latents, timestep, condition, None);
+        velocity
     }
 
-    /// Image and text tokens through dual-stream blocks and then all single-stream ones: image and
-    /// text tokens, `[batch, tokens, width]`.
-    fn blocks(
+    /// As [`forward`](Self::forward), through `blocks` instead of the model's own, so that these
+    /// need not all be in memory: each is asked for when the one before has run and is dropped. With
+    /// a `cache`, the work of an earlier step stands in for all but the first where it allows.
+    ///
+    /// # Errors
+    /// The first of `blocks`.
+    pub fn forward_through<'a, E>(
         &self,
-        dual_blocks: &[DualBlock],
-        mut image: Tensor<3>,
-        mut text: Tensor<3>,
-        vec: &Tensor<2>,
-        sequence: &Sequence,
-    ) -> Tensor<3> {
-        let home = image.device();
-        // Where a block is: with one device, always the same.
-        let (mut vec, mut local) = (vec.clone(), sequence.clone());
-        for block in dual_blocks {
-            let device = block.device();
-            (vec, local) = (place(vec, &device), local.place(&device));
-            (image, text) = (place(image, &device), place(text, &device));
-            (image, text) = block.forward(image, text, &vec, &local.rope, &local.lengths);
-        }
-        let mut tokens = Tensor::cat(vec![image, text], 1); // [batch, tokens, width]
-        for block in &self.single_blocks {
-            let device = block.device();
-            (vec, local) = (place(vec, &device), local.place(&device));
-            tokens = place(tokens, &device);
-            tokens = block.forward(tokens, &vec, &local.rope, &local.lengths);
-        }
-        place(tokens, &home)
+        blocks: impl IntoIterator<Item = Result<Block<'a>, E>>,
+        latents: Tensor<5>,
+        timestep: Tensor<1>,
+        condition: &Condition,
+        cache: Option<&mut FirstBlockCache>,
+    ) -> Result<Tensor<5>, E> {
+        let home = latents.device();
+        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
+        let blocks = blocks.into_iter();
+        let image = match cache {
+            None => {
+                let tokens = Tokens::Apart(image, text).through(blocks, &vec, &sequence)?;
+                tokens.image(&sequence)
+            }
+            Some(cache) => cache.through(blocks, image, text, &vec, &sequence)?,
+        };
+        Ok(self.velocity(place(image, &home), &vec, &sequence))
     }
 
     /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every
@@ -174,7 +184,7 @@ impl Dit {
     /// All that comes after the blocks: image tokens `[batch, tokens, width]`, which text tokens
     /// may follow, to the velocity `[batch, out_channels, frames, height, width]`.
     pub fn velocity(&self, tokens: Tensor<3>, vec: &Tensor<2>, sequence: &Sequence) -> Tensor<5> {
-        let image = tokens.narrow(1, 0, sequence.grid.iter().product());
+        let image = tokens.narrow(1, 0, sequence.image_tokens());
         let patches = self.final_layer.forward(image, vec);
         unpatchify(patches, sequence.grid, self.patch)
     }

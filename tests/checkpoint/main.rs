@@ -9,6 +9,7 @@ mod encodings;
 mod layouts;
 mod loading;
 mod model;
+mod quantize;
 mod toy;
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod curate;
 mod films;
 mod generate;
 mod lora;
+mod memory;
 mod output;
 mod program;
 mod reconstruct;

@@ -41,6 +41,8 @@ impl Desk {
             _ => vec![part.to_string()],
         }));
         command.current_dir(self.0.path()).stdin(Stdio::null());
+        // Prompts are kept there.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command
     }
 

@@ -4,6 +4,7 @@ Usage: python tests/reference/encodings.py
 
 encodings/blocks.gguf: random blocks of every type that is read; blocks.safetensors: their values by `gguf`.
 encodings/fp8.safetensors: every finite fp8 number, with and without ComfyUI's scales; values.safetensors: by torch.
+encodings/quantized.safetensors: a matrix, what `gguf` and torch make of it in fewer bits, and its values then.
 encodings/transformer.gguf: the transformer of `checkpoints/tencent` as city96's files hold it.
 encodings/llama.gguf: a LLaMA with llama.cpp's names and order of rows; llama.safetensors: with transformers'.
 """
@@ -72,6 +73,23 @@ def fp8():
     save_file(expected, OUT / "values.safetensors")
 
 
+def quantized():
+    rng = np.random.default_rng(1)
+    # Rows of very different sizes, one of zeros, and a block with ties.
+    matrix = (rng.standard_normal((16, 96)) * 10.0 ** rng.integers(-6, 3, (16, 1))).astype(np.float32)
+    matrix[3] = 0
+    matrix[5, :32] = np.arange(32) - 15.5
+    out = {"matrix": torch.from_numpy(matrix)}
+    for name, kind in (("int8", Type.Q8_0), ("int4", Type.Q4_0)):
+        data = gguf.quants.quantize(matrix, kind)
+        out[f"{name}.bytes"] = torch.from_numpy(data)
+        out[f"{name}.values"] = torch.from_numpy(gguf.quants.dequantize(data, kind))
+    scale = out["matrix"].abs().max() / torch.finfo(torch.float8_e4m3fn).max
+    fp8 = (out["matrix"] / scale).to(torch.float8_e4m3fn)
+    out["fp8.bytes"], out["fp8.values"] = fp8.view(torch.uint8), fp8.float() * scale
+    save_file(out, OUT / "quantized.safetensors")
+
+
 def transformer():
     state = torch.load(FIXTURES / "checkpoints/tencent/hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt")
     writer = gguf.GGUFWriter(OUT / "transformer.gguf", "hyvid")
@@ -108,6 +126,6 @@ def llama():
 
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
-    blocks(), fp8(), transformer(), llama()
+    blocks(), fp8(), quantized(), transformer(), llama()
     for path in sorted(OUT.iterdir()):
         print(path.name, path.stat().st_size)

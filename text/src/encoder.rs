@@ -1,8 +1,10 @@
 //! From a prompt to what conditions the diffusion transformer.
 
+use std::borrow::Cow;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::{Clip, Encoding, Error, Llama, PromptTemplate, Tokenizer};
+use crate::{Clip, Encoding, Error, Llama, LlamaLayer, PromptTemplate, Tokenizer};
 
 /// States of the prompt that LLaMA gives with the video template.
 const PROMPT_TOKENS: usize = 256;
@@ -55,19 +57,34 @@ impl LlamaTextEncoder {
     ///
     /// Reference: `_get_llama_prompt_embeds` of diffusers' `HunyuanVideoPipeline`.
     pub fn encode(&self, prompt: &str) -> Result<PromptEmbedding, Error> {
+        self.encode_through(self.model.layers().map(Ok), prompt)
+    }
+
+    /// As [`encode`](Self::encode), through `layers` instead of the model's own: see
+    /// [`Llama::forward_through`].
+    ///
+    /// # Errors
+    /// [`encode`](Self::encode)'s, and the first of `layers`.
+    pub fn encode_through<'a, E: From<Error>>(
+        &self,
+        layers: impl IntoIterator<Item = Result<Cow<'a, LlamaLayer>, E>>,
+        prompt: &str,
+    ) -> Result<PromptEmbedding, E> {
         let PromptTemplate { prefix, crop, .. } = self.template;
         let encoding = self.tokenizer.encode(&self.template.render(prompt))?;
         if encoding.length <= crop {
-            return Err(Error::Prompt(format!(
+            let message = format!(
                 "with its template it has {} tokens, of which the first {crop} are cut; this is \
                  not LLaMA-3's tokenizer",
                 encoding.length
-            )));
+            );
+            return Err(Error::Prompt(message).into());
         }
         let device = self.model.embed_tokens.weight.val().device();
+        let tokens = token_tensor(&encoding, &device);
         let states = self
             .model
-            .forward(token_tensor(&encoding, &device), &[encoding.length]);
+            .forward_through(layers, tokens, &[encoding.length])?;
         // The template's own tail is cut first, which loses nothing of the prompt.
         let dropped_from = encoding
             .dropped_from

@@ -37,6 +37,6 @@ mod tokenizer;
 pub use clip::{Activation, Clip, ClipConfig};
 pub use encoder::{ClipTextEncoder, LlamaTextEncoder, PooledEmbedding, PromptEmbedding};
 pub use error::Error;
-pub use llama::{Llama, LlamaConfig};
+pub use llama::{Llama, LlamaConfig, LlamaLayer};
 pub use template::PromptTemplate;
 pub use tokenizer::{Encoding, Tokenizer};

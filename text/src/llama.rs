@@ -1,5 +1,7 @@
 //! The LLaMA-3 decoder (arXiv 2407.21783) as an encoder: its layers without head and final norm.
 
+use std::{borrow::Cow, convert::Infallible};
+
 use burn::{
     config::Config,
     module::Module,
@@ -50,12 +52,13 @@ pub struct LlamaConfig {
 pub struct Llama {
     pub(crate) embed_tokens: Embedding,
     layers: Vec<LlamaLayer>,
+    head_dim: usize,
     rope_theta: f64,
 }
 
 /// A decoder layer: attention and MLP, each after a norm and with a residual.
 #[derive(Module, Debug)]
-struct LlamaLayer {
+pub struct LlamaLayer {
     input_layernorm: RmsNorm,
     self_attn: LlamaAttention,
     post_attention_layernorm: RmsNorm,
@@ -88,11 +91,13 @@ impl LlamaConfig {
         Llama {
             embed_tokens: EmbeddingConfig::new(self.vocabulary, self.hidden).init(device),
             layers: (0..self.layers).map(|_| self.init_layer(device)).collect(),
+            head_dim: self.hidden / self.heads,
             rope_theta: self.rope_theta,
         }
     }
 
-    fn init_layer(&self, device: &Device) -> LlamaLayer {
+    /// Creates one layer, likewise.
+    pub fn init_layer(&self, device: &Device) -> LlamaLayer {
         let head_dim = self.hidden / self.heads;
         let layer = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(false).init(device);
         let norm = || {
@@ -122,6 +127,11 @@ impl LlamaConfig {
 }
 
 impl Llama {
+    /// The layers in the order in which they run.
+    pub fn layers(&self) -> impl Iterator<Item = Cow<'_, LlamaLayer>> {
+        self.layers.iter().map(Cow::Borrowed)
+    }
+
     /// The state after the last layer, for each token.
     ///
     /// The sequences are padded on the right; padding sees and is not seen, so that its states are
@@ -132,18 +142,31 @@ impl Llama {
     /// - `lengths`: tokens before the padding, one for each sequence
     /// - output: `[batch, tokens, hidden]`, in the weights' dtype
     pub fn forward(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> Tensor<3> {
+        let layers = self.layers().map(Ok::<_, Infallible>);
+        let Ok(states) = self.forward_through(layers, tokens, lengths);
+        states
+    }
+
+    /// As [`forward`](Self::forward), through `layers` instead of the model's own, so that these need
+    /// not all be in memory: each is asked for when the one before has run and is dropped.
+    ///
+    /// # Errors
+    /// The first of `layers`.
+    pub fn forward_through<'a, E>(
+        &self,
+        layers: impl IntoIterator<Item = Result<Cow<'a, LlamaLayer>, E>>,
+        tokens: Tensor<2, Int>,
+        lengths: &[usize],
+    ) -> Result<Tensor<3>, E> {
         let count = tokens.dims()[1];
         let device = tokens.device();
         let bias = causal_bias(lengths, count, &device);
+        let positions = Rotary::new(count, self.head_dim, self.rope_theta, &device);
         let mut x = self.embed_tokens.forward(tokens); // [batch, tokens, hidden]
-        let Some(first) = self.layers.first() else {
-            return x;
-        };
-        let positions = Rotary::new(count, first.self_attn.head_dim, self.rope_theta, &device);
-        for layer in &self.layers {
-            x = layer.forward(x, &positions, &bias);
+        for layer in layers {
+            x = layer?.forward(x, &positions, &bias);
         }
-        x
+        Ok(x)
     }
 }
 

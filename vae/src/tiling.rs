@@ -70,6 +70,12 @@ impl Tiling {
         stride: [12, usize::MAX, usize::MAX],
     };
 
+    /// A quarter of [`DIFFUSERS`](Self::DIFFUSERS)' area, for little memory: more seams to blend.
+    pub const SMALL: Self = Self {
+        tile: [16, 128, 128],
+        stride: [12, 96, 96],
+    };
+
     /// A tiling of one's own, `[frames, height, width]`: frames in multiples of 4, height and width
     /// in multiples of 8, no stride larger than its tile. [`usize::MAX`] for both tile and stride
     /// leaves an axis whole.
@@ -126,14 +132,14 @@ impl TilingMode {
     /// The tiling for a clip of `size` frames, height and width, when a pass may take `budget`
     /// bytes.
     ///
-    /// `Auto` takes the first of whole, Tencent's and diffusers' tiling whose
-    /// [peak](VaeConfig::peak_bytes) is within the budget, or the last, which is the smallest.
+    /// `Auto` takes the first of whole, Tencent's, diffusers' and a smaller tiling whose
+    /// [peak](VaeConfig::peak_bytes) is within the budget, or the last.
     pub fn resolve(self, config: &VaeConfig, size: [usize; 3], budget: u64) -> Tiling {
         let Self::Fixed(tiling) = self else {
-            return [Tiling::WHOLE, Tiling::TENCENT]
+            return [Tiling::WHOLE, Tiling::TENCENT, Tiling::DIFFUSERS]
                 .into_iter()
                 .find(|tiling| config.peak_bytes(size, tiling) <= budget)
-                .unwrap_or(Tiling::DIFFUSERS);
+                .unwrap_or(Tiling::SMALL);
         };
         tiling
     }
@@ -239,6 +245,7 @@ mod tests {
         assert_eq!(resolve([9, 128, 128], 16), Tiling::WHOLE);
         assert_eq!(resolve([129, 720, 1280], 80), Tiling::TENCENT);
         assert_eq!(resolve([129, 720, 1280], 16), Tiling::DIFFUSERS);
+        assert_eq!(resolve([129, 720, 1280], 4), Tiling::SMALL);
         // The peak of a tiled pass does not grow with the clip.
         let peak = |frames| config.peak_bytes([frames, 720, 1280], &Tiling::TENCENT);
         assert_eq!(peak(129), peak(1025));

@@ -7,7 +7,7 @@ use burn_hunyuan_dit::DitConfig;
 use burn_hunyuan_train::parameters::Parameters;
 use serde_json::json;
 
-use super::merge;
+use super::merge::{self, Entry};
 use crate::{
     error::{Error, Result},
     video::OutputFile,
@@ -46,11 +46,11 @@ pub fn save_trained(folder: &Path, config: &DitConfig, weights: &Parameters) -> 
     file.commit()?;
 
     let path = folder.join("diffusion_pytorch_model.safetensors");
-    let shapes: Vec<_> = weights
+    let entries: Vec<_> = weights
         .iter()
-        .map(|(name, parameter)| (name.as_str(), parameter.file_shape()))
+        .map(|(name, parameter)| Entry::new(name, FloatDType::F32, parameter.file_shape()))
         .collect();
-    let read = |name: &str| Ok(weights[name].to_file().bytes().to_vec());
+    let read = |entry: &Entry| Ok(weights[&entry.name].to_file().bytes().to_vec());
     let go_on = &mut |_, _| ControlFlow::Continue(());
-    merge::write(&path, FloatDType::F32, &shapes, read, go_on)
+    merge::write(&path, &[], &entries, read, go_on)
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::ControlFlow};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, Device, FloatDType, Tensor},
+    tensor::{DType, Device, FloatDType, Tensor, TensorData},
 };
 use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_vae::{Vae, VaeConfig};
@@ -150,6 +150,21 @@ pub(super) fn read<const D: usize>(
     }
     let shape = sum.shape();
     Ok(sum.cast(dtype).reshape::<D, _>(shape))
+}
+
+/// As [`read`], for the host to use. The device may not compute in `dtype`, so that the host converts.
+pub(super) fn read_on_host(
+    weights: &Weights,
+    name: &str,
+    stored: &StoredTensor,
+    dtype: FloatDType,
+    device: &Device,
+) -> Result<TensorData, Error> {
+    if weights.updates(name).is_empty() {
+        return convert::read(&weights.name_in_file(name), stored, dtype);
+    }
+    let sum: Tensor<2> = read(weights, name, stored, FloatDType::F32, device)?;
+    Ok(sum.into_data().convert_dtype(DType::from(dtype)))
 }
 
 /// Collects the parameters.

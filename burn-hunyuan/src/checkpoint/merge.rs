@@ -2,11 +2,12 @@
 
 use std::{io::Write, ops::ControlFlow, path::Path};
 
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use ::safetensors::Dtype;
+use burn::tensor::{Device, FloatDType};
 use serde_json::json;
 
 use super::{
-    Error as CheckpointError, Model, StoredTensor, Weights, convert,
+    Error as CheckpointError, Model, convert,
     layout::{Part, dit},
     load,
 };
@@ -29,35 +30,68 @@ pub fn save_transformer(
 ) -> Result<()> {
     let weights = model.transformer()?.weights;
     convert::check_dtypes(&weights)?;
-    let shapes: Vec<_> = weights
-        .iter()
-        .map(|(name, stored)| (name, stored.shape().to_vec()))
+    let tensors = weights.iter();
+    let entries: Vec<_> = tensors
+        .map(|(name, stored)| Entry::new(name, dtype, stored.shape().to_vec()))
         .collect();
-    let read = |name: &str| match weights.get(name) {
-        Some(stored) => bytes(&weights, name, stored, dtype, device),
-        None => unreachable!("`{name}` is one of them"),
+    let read = |entry: &Entry| match weights.get(&entry.name) {
+        Some(stored) => {
+            let values = load::read_on_host(&weights, &entry.name, stored, dtype, device)?;
+            Ok(values.bytes().to_vec())
+        }
+        None => unreachable!("`{}` is one of them", entry.name),
     };
-    write(path, dtype, &shapes, read, progress)
+    write(path, &[], &entries, read, progress)
 }
 
-/// Writes tensors under our names to a safetensors file in diffusers' layout. `read` returns the
-/// little-endian values of one, in `dtype`.
+/// A tensor to be written.
+pub(super) struct Entry {
+    /// Our name.
+    pub name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Entry {
+    /// One of values that are computed with.
+    pub fn new(name: impl Into<String>, dtype: FloatDType, shape: Vec<usize>) -> Self {
+        let dtype = match dtype {
+            FloatDType::F16 => Dtype::F16,
+            FloatDType::BF16 => Dtype::BF16,
+            FloatDType::F32 | FloatDType::Flex32 | FloatDType::F64 => Dtype::F32,
+        };
+        Self::stored(name, dtype, shape)
+    }
+
+    /// One of values in any format.
+    pub fn stored(name: impl Into<String>, dtype: Dtype, shape: Vec<usize>) -> Self {
+        let name = name.into();
+        Self { name, dtype, shape }
+    }
+
+    fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Writes tensors to a safetensors file in diffusers' layout, with `metadata` in its header. `read`
+/// returns the bytes of one, little-endian; it is called for each in turn.
 pub(super) fn write(
     path: &Path,
-    dtype: FloatDType,
-    tensors: &[(&str, Vec<usize>)],
-    read: impl Fn(&str) -> Result<Vec<u8>>,
+    metadata: &[(&str, String)],
+    tensors: &[Entry],
+    read: impl Fn(&Entry) -> Result<Vec<u8>>,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut file = OutputFile::create(path)?;
-    let (header, total) = header(tensors, dtype);
+    let (header, total) = header(metadata, tensors);
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| file.error(error));
     write(&(header.len() as u64).to_le_bytes())?;
     write(header.as_bytes())?;
     let mut done = 0;
-    for (name, _) in tensors {
-        let mut bytes = read(name)?;
-        if in_diffusers(name).1 == Part::Swapped {
+    for entry in tensors {
+        let mut bytes = read(entry)?;
+        if in_diffusers(&entry.name).1 == Part::Swapped {
             let half = bytes.len() / 2;
             bytes.rotate_left(half);
         }
@@ -81,41 +115,23 @@ fn in_diffusers(name: &str) -> (String, Part) {
 }
 
 /// The file's header, and the length of the values behind it.
-fn header(tensors: &[(&str, Vec<usize>)], dtype: FloatDType) -> (String, u64) {
-    let (width, name) = match dtype {
-        FloatDType::F16 => (2, "F16"),
-        FloatDType::BF16 => (2, "BF16"),
-        FloatDType::F32 | FloatDType::Flex32 | FloatDType::F64 => (4, "F32"),
-    };
+fn header(metadata: &[(&str, String)], tensors: &[Entry]) -> (String, u64) {
+    let mut about = json!({"format": "pt"});
+    for (key, value) in metadata {
+        about[key] = value.as_str().into();
+    }
     let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    header.insert("__metadata__".into(), about);
     let mut end = 0;
-    for (ours, shape) in tensors {
-        let offsets = [end, end + width * shape.iter().product::<usize>()];
-        let entry = json!({"dtype": name, "shape": shape, "data_offsets": offsets});
-        header.insert(in_diffusers(ours).0, entry);
+    for entry in tensors {
+        let offsets = [end, end + entry.byte_len()];
+        let (dtype, shape) = (entry.dtype, &entry.shape);
+        let described = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert(in_diffusers(&entry.name).0, described);
         end = offsets[1];
     }
     let mut header = serde_json::Value::from(header).to_string();
     // Spaces keep the values aligned.
     header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
     (header, end as u64)
-}
-
-/// The values of a tensor with its updates, little-endian.
-fn bytes(
-    weights: &Weights,
-    name: &str,
-    stored: &StoredTensor,
-    dtype: FloatDType,
-    device: &Device,
-) -> Result<Vec<u8>> {
-    let data = if weights.updates(name).is_empty() {
-        convert::read(&weights.name_in_file(name), stored, dtype)?
-    } else {
-        // The device may not compute in `dtype`; the host converts.
-        let sum: Tensor<2> = load::read(weights, name, stored, FloatDType::F32, device)?;
-        sum.into_data().convert_dtype(DType::from(dtype))
-    };
-    Ok(data.bytes().to_vec())
 }

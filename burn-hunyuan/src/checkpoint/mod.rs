@@ -10,7 +10,8 @@
 //! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
 //!
 //! [`save_transformer`] writes a transformer with its updates to a file (`merge`), `save_trained` one
-//! that was trained (`export`). `load_lpips` reads the network of a training loss.
+//! that was trained (`export`), [`save_quantized`] one in fewer bits (`quantize`). `load_lpips` reads the
+//! network of a training loss.
 //!
 //! Only the last step of the table reads weights. [`inspect`] stops before it and reports what it would find.
 //!
@@ -35,6 +36,7 @@ mod lpips;
 mod merge;
 mod model;
 mod pt;
+mod quantize;
 mod safetensors;
 mod scales;
 mod sizes;
@@ -55,5 +57,6 @@ pub use lora::{Lora, LoraFormat};
 pub use lpips::load_lpips;
 pub use merge::save_transformer;
 pub use model::{Model, Part};
+pub use quantize::{Quantization, quantize, save_quantized};
 pub use sizes::transformer_config;
 pub use weights::{StoredTensor, Weights};

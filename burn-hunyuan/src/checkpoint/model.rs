@@ -204,6 +204,15 @@ impl Model {
         }
     }
 
+    /// The folders that tokenizers are read from.
+    pub(crate) fn tokenizer_folders(&self) -> impl Iterator<Item = &Path> {
+        let tokenizers = self.sources.values().map(|source| &source.tokenizer);
+        tokenizers.filter_map(|tokenizer| match tokenizer {
+            Some(TokenizerFiles::Folder(folder)) => Some(folder.as_path()),
+            _ => None,
+        })
+    }
+
     /// What LLaMA reads around a prompt.
     pub fn prompt_template(&self) -> PromptTemplate {
         self.template

@@ -2,9 +2,13 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use ::safetensors::{SafeTensors, tensor::SafeTensorError};
+use ::safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
 
-use super::{Error, StoredTensor, Weights, storage::MappedFile};
+use super::{BlockType, Encoding, Error, StoredTensor, Weights, storage::MappedFile};
+
+/// The entry of a file's header that says in which block format its U8 tensors are, whose last axis
+/// is then one of bytes.
+pub(super) const BLOCKS: &str = "u8_blocks";
 
 /// Opens a file; its header is read, and checked against the file's size.
 pub(super) fn open(path: &Path) -> Result<Weights, Error> {
@@ -12,14 +16,48 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
     let (header, metadata) = SafeTensors::read_metadata(file.bytes())
         .map_err(|error| refused(path, file.bytes(), error))?;
     let data = size_of::<u64>() + header;
+    let blocks = metadata.metadata().as_ref().and_then(|m| m.get(BLOCKS));
+    let blocks = blocks.map(|name| block_type(path, name)).transpose()?;
     let mut weights = Weights::new(path);
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
         let range = data + start..data + end;
-        let tensor = StoredTensor::new(info.dtype, info.shape.clone(), file.clone(), range);
-        weights.insert(name, tensor);
+        let mut shape = info.shape.clone();
+        let encoding = match (blocks, shape.last_mut()) {
+            (Some(blocks), Some(last)) if info.dtype == Dtype::U8 => {
+                if !last.is_multiple_of(blocks.bytes()) {
+                    let reason = format!("a row of `{name}` is {last} bytes, no whole {blocks}");
+                    return Err(malformed(path, reason));
+                }
+                *last = *last / blocks.bytes() * blocks.len();
+                Encoding::Blocks(blocks)
+            }
+            _ => Encoding::Plain(info.dtype),
+        };
+        weights.insert(
+            name,
+            StoredTensor::new(encoding, shape, file.clone(), range),
+        );
     }
     Ok(weights)
+}
+
+fn block_type(path: &Path, name: &str) -> Result<BlockType, Error> {
+    let unknown = || {
+        malformed(
+            path,
+            format!("`{BLOCKS}` is `{name}`, which is no block format"),
+        )
+    };
+    BlockType::from_name(name).ok_or_else(unknown)
+}
+
+fn malformed(path: &Path, reason: String) -> Error {
+    Error::Malformed {
+        path: path.to_path_buf(),
+        format: "safetensors",
+        reason,
+    }
 }
 
 /// The free-form entries of a file's header; none of another format's.
@@ -47,11 +85,7 @@ fn refused(path: &Path, bytes: &[u8], error: SafeTensorError) -> Error {
             expected,
             actual: bytes.len() as u64,
         },
-        _ => Error::Malformed {
-            path: path.to_path_buf(),
-            format: "safetensors",
-            reason: error.to_string(),
-        },
+        _ => malformed(path, error.to_string()),
     }
 }
 

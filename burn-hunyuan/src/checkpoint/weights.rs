@@ -272,8 +272,7 @@ impl Weights {
             tensors.map(StoredTensor::byte_len).sum()
         };
         let plain = |dtype| bytes_in(&|encoding| encoding == Encoding::Plain(dtype));
-        let computed = [Dtype::F32, Dtype::F16, Dtype::BF16].map(Encoding::Plain);
-        let others = bytes_in(&|encoding| encoding.is_float() && !computed.contains(&encoding));
+        let others = bytes_in(&|encoding| encoding.is_float() && !encoding.is_computed());
         let formats = [
             (FloatDType::F32, plain(Dtype::F32)),
             (FloatDType::F16, plain(Dtype::F16)),
@@ -281,6 +280,12 @@ impl Weights {
         ];
         let main = formats.into_iter().max_by_key(|(_, bytes)| *bytes);
         main.map_or(FloatDType::F32, |(dtype, _)| dtype)
+    }
+
+    /// Whether weights are in formats that they have to be decoded from to compute with them.
+    pub fn is_compressed(&self) -> bool {
+        let mut encodings = self.tensors.values().map(|tensor| tensor.encoding);
+        encodings.any(|encoding| encoding.is_float() && !encoding.is_computed())
     }
 
     /// Names in order.
@@ -325,6 +330,12 @@ impl Weights {
         self.updates.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Puts `tensor`, which has the updates in it, in the place of the tensor called `name`.
+    pub(super) fn replace(&mut self, name: &str, tensor: StoredTensor) {
+        self.updates.remove(name);
+        self.insert(name, tensor);
+    }
+
     /// Takes a tensor out.
     pub fn remove(&mut self, name: &str) -> Option<StoredTensor> {
         self.tensors.remove(name)
@@ -337,15 +348,20 @@ impl Weights {
 
     /// The tensors whose names begin with `prefix`, without it.
     pub fn under(&self, prefix: &str) -> Self {
-        let tensors = self
-            .iter()
-            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.into(), tensor.clone())))
-            .collect();
+        fn under<T: Clone>(map: &BTreeMap<String, T>, prefix: &str) -> BTreeMap<String, T> {
+            map.iter()
+                .filter_map(|(name, value)| {
+                    Some((name.strip_prefix(prefix)?.into(), value.clone()))
+                })
+                .collect()
+        }
+        let tensors = under(&self.tensors, prefix);
+        let updates = under(&self.updates, prefix);
         let (outer, prefix) = (self.name_in_file.clone(), prefix.to_string());
         Self {
             origin: self.origin.clone(),
             tensors,
-            updates: BTreeMap::new(),
+            updates,
             name_in_file: Arc::new(move |name| outer(&format!("{prefix}{name}"))),
         }
     }

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use clap::Args;
 
 use super::{
+    memory::MemoryOptions,
     options::{LoraArgument, ModelOptions, RunOptions, Size},
     print,
     watch::Watch,
@@ -58,6 +59,10 @@ pub(super) struct Generate {
     /// part of it: faster and less exact; 0.1 is usual [default: off]
     #[arg(long, value_name = "X")]
     cache_threshold: Option<f64>,
+    /// Encode every prompt anew; else prompts that were encoded before are taken from the user's cache
+    /// folder, and need no text encoder
+    #[arg(long)]
+    no_prompt_cache: bool,
     /// Seed of the initial noise [default: random, and printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -83,6 +88,8 @@ pub(super) struct Generate {
     model: ModelOptions,
     #[command(flatten)]
     run: RunOptions,
+    #[command(flatten)]
+    memory: MemoryOptions,
 }
 
 /// One video to be made.
@@ -108,11 +115,23 @@ impl Generate {
         }
         // Everything that can fail for the user's sake fails before a weight is read.
         let pipeline = self.run.pipeline(&self.model, &self.lora)?;
+        let mut pipeline = self
+            .memory
+            .apply(pipeline)?
+            .with_prompt_cache(self.prompt_cache());
         if let (Some(path), [request]) = (&self.init_latents, requests.as_mut_slice()) {
             request.init_latents = Some(load_tensor::<5>(path, "latents", pipeline.device())?);
         }
         for request in &requests {
             pipeline.check(request)?;
+        }
+        // They differ in prompt and seed only.
+        if let Some(request) = requests.first()
+            && let Some(plan) = pipeline.fit(request)?
+            && self.memory.vram_limit.is_some()
+            && !self.run.quiet
+        {
+            eprintln!("{plan}");
         }
         let (mut pipeline, watch) = Watch::attach(pipeline, self.run.quiet);
         let jobs = self.jobs(requests)?;
@@ -130,6 +149,13 @@ impl Generate {
         }
         watch.summarise();
         Ok(())
+    }
+
+    /// Where encoded prompts are kept. The built-in model's encoders are as quick as the disk.
+    fn prompt_cache(&self) -> Option<PathBuf> {
+        let wanted = !self.no_prompt_cache && !self.model.is_tiny();
+        let folder = wanted.then(dirs::cache_dir).flatten()?;
+        Some(folder.join("burn-hunyuan").join("prompts"))
     }
 
     /// One request for each prompt and seed.

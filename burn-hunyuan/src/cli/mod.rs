@@ -11,7 +11,10 @@ mod devices;
 mod generate;
 mod inspect;
 mod lora;
+mod memory;
 mod options;
+mod plan;
+mod quantize;
 mod reconstruct;
 #[cfg(feature = "curate")]
 mod scenes;
@@ -59,6 +62,10 @@ enum Command {
     /// Convert LoRA files between formats, or merge them into a transformer
     #[command(subcommand)]
     Lora(lora::Command),
+    /// Tell how much memory a generation would take, before anything is loaded
+    Plan(Box<plan::Plan>),
+    /// Write a transformer with its large weights in fewer bits
+    Quantize(quantize::Quantize),
     /// List the devices that this build can see
     Devices,
     /// Time a component with random weights; prints JSON
@@ -93,6 +100,8 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Train(command) => command.run(),
         Command::Lora(command) => command.run(),
+        Command::Plan(command) => command.run(),
+        Command::Quantize(command) => command.run(),
         Command::Devices => devices::run(),
         Command::Bench(command) => command.run(),
         #[cfg(feature = "curate")]

@@ -142,10 +142,10 @@ pub(super) struct RunOptions {
     /// How the VAE cuts clips: auto, off, tencent, diffusers, framewise, or tile/stride in pixels
     /// and frames, as 256x256x64/192x192x48
     #[arg(long, default_value = "auto", value_name = "MODE")]
-    vae_tiling: TilingMode,
+    pub vae_tiling: TilingMode,
     /// Keep every component loaded, where memory allows for their sum
     #[arg(long)]
-    keep_loaded: bool,
+    pub keep_loaded: bool,
     /// Show no progress and no summary; warnings and errors remain
     #[arg(long, short)]
     pub quiet: bool,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{Pipeline, Stage};
+use super::{Pipeline, Stage, prompt_cache::PromptCache};
 use crate::error::Result;
 
 /// A prompt as both text encoders understand it.
@@ -34,8 +34,26 @@ impl PromptCondition {
 
 impl Pipeline {
     /// Encodes a prompt with both text encoders, which stay loaded until they are
-    /// [freed](Self::free).
+    /// [freed](Self::free), or finds it among those that were encoded
+    /// [before](Self::with_prompt_cache).
     pub fn encode_prompt(&mut self, prompt: &str) -> Result<PromptCondition> {
+        let Some(cache) = self.prompt_cache.clone() else {
+            return self.encode_anew(prompt);
+        };
+        let path = cache.path(&self.model, &self.device, self.dtype, prompt)?;
+        if let Some(known) = PromptCache::load(&path, &self.device, self.dtype) {
+            self.report(Stage::EncodePrompt, 0, 1)?;
+            self.report(Stage::EncodePrompt, 1, 1)?;
+            return Ok(known);
+        }
+        let condition = self.encode_anew(prompt)?;
+        if let Err(error) = cache.store(&path, &condition) {
+            tracing::warn!("the encoded prompt is not kept: {error}");
+        }
+        Ok(condition)
+    }
+
+    fn encode_anew(&mut self, prompt: &str) -> Result<PromptCondition> {
         let llama = self.text_encoder()?;
         let clip = self.text_encoder_2()?;
         self.report(Stage::EncodePrompt, 0, 1)?;

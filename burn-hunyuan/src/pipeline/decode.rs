@@ -74,7 +74,11 @@ impl Pipeline {
     fn tiling(&self, size: [usize; 3]) -> crate::Result<Tiling> {
         let config: VaeConfig = self.model.vae()?.config;
         let budget = device::working_memory(&self.device);
-        Ok(self.vae_tiling.resolve(&config, size, budget))
+        let mode = match (&self.plan, self.memory_limit) {
+            (Some(plan), Some(_)) => plan.settings.vae_tiling,
+            _ => self.vae_tiling,
+        };
+        Ok(mode.resolve(&config, size, budget))
     }
 }
 

@@ -1,28 +1,13 @@
 //! Noise to latents.
 
 use burn::tensor::{DType, Tensor};
-use burn_hunyuan_dit::{Condition, Dit, FirstBlockCache};
+use burn_hunyuan_dit::{Condition, FirstBlockCache};
 
 use super::{Pipeline, PromptCondition, Request, Stage, ensure_finite};
 use crate::{
     error::{Error, Result},
     sampler::{Schedule, noise},
 };
-
-/// The transformer's velocity, with what it kept of earlier steps if it is to keep anything.
-fn velocity(
-    transformer: &Dit,
-    latents: &Tensor<5>,
-    timestep: &Tensor<1>,
-    condition: &Condition,
-    cache: &mut Option<FirstBlockCache>,
-) -> Tensor<5> {
-    let (latents, timestep) = (latents.clone(), timestep.clone());
-    match cache {
-        None => transformer.forward(latents, timestep, condition),
-        Some(cache) => transformer.forward_with_cache(latents, timestep, condition, cache),
-    }
-}
 
 impl Pipeline {
     /// Removes the noise: integrates the velocity from noise (or
@@ -60,11 +45,13 @@ impl Pipeline {
         for step in 0..schedule.steps() {
             let timestep = [schedule.timestep(step)];
             let timestep = Tensor::from_data(timestep, (&self.device, DType::F32));
-            let at =
-                |condition, cache| velocity(&transformer, &latents, &timestep, condition, cache);
-            let mut velocity = at(&condition, &mut cache);
+            let at = |condition, cache: &mut Option<FirstBlockCache>| {
+                let (latents, timestep) = (latents.clone(), Tensor::clone(&timestep));
+                transformer.velocity(latents, timestep, condition, cache.as_mut())
+            };
+            let mut velocity = at(&condition, &mut cache)?;
             if let Some(negative) = &negative {
-                let away = at(negative, &mut negative_cache);
+                let away = at(negative, &mut negative_cache)?;
                 velocity = away.clone() + (velocity - away) * request.cfg;
             }
             latents = schedule.step(step, latents, velocity);

@@ -5,10 +5,15 @@ use burn_hunyuan_dit::Dit;
 use burn_hunyuan_text::{ClipTextEncoder, LlamaTextEncoder};
 use burn_hunyuan_vae::Vae;
 
-use super::{Pipeline, Progress, Stage};
+use super::{
+    Offload, Pipeline, Progress, Stage,
+    llama::{Llama, take_layers},
+    transformer::{Transformer, take_blocks},
+};
 use crate::{
-    checkpoint::{Component, Weights, load_module},
+    checkpoint::{Component, Weights, load_module, quantize},
     error::Result,
+    plan::Plan,
 };
 
 impl Pipeline {
@@ -23,19 +28,20 @@ impl Pipeline {
     }
 
     /// LLaMA, loaded if it is not.
-    pub(super) fn text_encoder(&mut self) -> Result<LlamaTextEncoder> {
+    pub(super) fn text_encoder(&mut self) -> Result<Llama> {
         if let Some(encoder) = self.text_encoder.take() {
             return Ok(encoder);
         }
-        let part = self.model.text_encoder()?;
+        let mut part = self.model.text_encoder()?;
         let tokenizer = self.model.tokenizer(Component::TextEncoder)?;
+        let layers = self
+            .streams(part.weights.is_compressed())
+            .then(|| take_layers(&mut part, &self.device, self.dtype));
         let module = part.config.init(&self.device);
         let module = self.load(Stage::LoadTextEncoder, module, &part.weights)?;
-        Ok(LlamaTextEncoder::new(
-            tokenizer,
-            module,
-            self.model.prompt_template(),
-        )?)
+        let template = self.model.prompt_template();
+        let encoder = LlamaTextEncoder::new(tokenizer, module, template)?;
+        Ok(Llama::new(encoder, layers))
     }
 
     /// CLIP, loaded if it is not.
@@ -51,13 +57,36 @@ impl Pipeline {
     }
 
     /// The transformer, loaded if it is not.
-    pub(super) fn transformer(&mut self) -> Result<Dit> {
+    pub(super) fn transformer(&mut self) -> Result<Transformer> {
         if let Some(transformer) = self.transformer.take() {
             return Ok(transformer);
         }
-        let part = self.model.transformer()?;
+        let mut part = self.model.transformer()?;
+        if let Some(to) = self.quantization {
+            let stage = Stage::LoadTransformer;
+            let observer = &mut self.observer;
+            let mut report = |done, total| observer(Progress { stage, done, total });
+            part.weights = quantize(&part.weights, to, &self.device, &mut report)?;
+        }
+        if !self.streams(part.weights.is_compressed()) {
+            let module = part.config.init(&self.device);
+            let dit = self.load(Stage::LoadTransformer, module, &part.weights)?;
+            return Ok(dit.into());
+        }
+        let blocks = take_blocks(&mut part, &self.device, self.dtype);
         let module = part.config.init(&self.device);
-        self.load(Stage::LoadTransformer, module, &part.weights)
+        let dit = self.load(Stage::LoadTransformer, module, &part.weights)?;
+        Ok(Transformer::with_stored_blocks(dit, blocks))
+    }
+
+    /// Whether blocks and layers are loaded when they run.
+    fn streams(&self, is_compressed: bool) -> bool {
+        let has_to = |plan: &Plan| plan.settings.offload == Offload::Blocks;
+        match self.offload {
+            Offload::Auto => is_compressed || self.plan.as_ref().is_some_and(has_to),
+            Offload::Blocks => true,
+            Offload::None => false,
+        }
     }
 
     /// The VAE, loaded if it is not.
@@ -73,7 +102,7 @@ impl Pipeline {
     /// Uses `transformer`, which is on the pipeline's device and has no autodiff, until it is
     /// [freed](Self::free).
     pub fn set_transformer(&mut self, transformer: Dit) {
-        self.transformer = Some(transformer);
+        self.transformer = Some(transformer.into());
     }
 
     /// Frees a component, unless components are to be kept loaded. It is loaded again when it is

@@ -6,28 +6,41 @@
 mod condition;
 mod decode;
 mod denoise;
+mod llama;
 mod load;
 mod progress;
+mod prompt_cache;
 mod request;
+mod stored;
+mod transformer;
 
-use std::{ops::ControlFlow, path::Path};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::{Device, FloatDType, Tensor};
-use burn_hunyuan_dit::Dit;
-use burn_hunyuan_text::{ClipTextEncoder, LlamaTextEncoder};
+use burn_hunyuan_text::ClipTextEncoder;
 use burn_hunyuan_vae::{TilingMode, Vae};
 use image::RgbImage;
 
 use crate::{
-    checkpoint::{Component, Model},
+    checkpoint::{Component, Model, Quantization},
+    device,
     error::{Error, Result},
+    plan::{Architecture, Plan, Settings},
     video::{self, VideoWriter},
 };
+
+use llama::Llama;
+use prompt_cache::PromptCache;
+use transformer::Transformer;
 
 pub use condition::PromptCondition;
 pub use decode::{frame_images, video_tensor};
 pub use progress::{Observer, Progress, Stage};
 pub use request::{Request, TINY_FPS};
+pub use stored::Offload;
 
 /// HunyuanVideo on one device.
 ///
@@ -48,10 +61,16 @@ pub struct Pipeline {
     dtype: FloatDType,
     vae_tiling: TilingMode,
     keep_loaded: bool,
+    quantization: Option<Quantization>,
+    offload: Offload,
+    memory_limit: Option<u64>,
+    /// How the latest request fits.
+    plan: Option<Plan>,
+    prompt_cache: Option<PromptCache>,
     observer: Observer,
-    text_encoder: Option<LlamaTextEncoder>,
+    text_encoder: Option<Llama>,
     text_encoder_2: Option<ClipTextEncoder>,
-    transformer: Option<Dit>,
+    transformer: Option<Transformer>,
     vae: Option<Vae>,
 }
 
@@ -86,6 +105,11 @@ impl Pipeline {
             dtype,
             vae_tiling: TilingMode::Auto,
             keep_loaded: false,
+            quantization: None,
+            offload: Offload::Auto,
+            memory_limit: None,
+            plan: None,
+            prompt_cache: None,
             observer: Box::new(|_| ControlFlow::Continue(())),
             text_encoder: None,
             text_encoder_2: None,
@@ -120,6 +144,49 @@ impl Pipeline {
         self
     }
 
+    /// Compresses the large weights of the transformer's blocks when it is loaded. They stay so in
+    /// the host's memory, and each block is decoded to run.
+    ///
+    /// # Errors
+    /// With [`Offload::None`], where nothing would be gained.
+    pub fn with_quantization(mut self, quantization: Option<Quantization>) -> Result<Self> {
+        self.quantization = quantization;
+        self.check_offload()
+    }
+
+    /// Sets where the transformer's blocks and LLaMA's layers are while they do not run.
+    ///
+    /// # Errors
+    /// [`Offload::None`] with a [quantization](Self::with_quantization), where nothing would be
+    /// gained.
+    pub fn with_offload(mut self, offload: Offload) -> Result<Self> {
+        self.offload = offload;
+        self.check_offload()
+    }
+
+    /// Sets how much of the device's memory a generation may take, in bytes, instead of all.
+    pub fn with_memory_limit(mut self, limit: Option<u64>) -> Self {
+        self.memory_limit = limit;
+        self
+    }
+
+    /// Keeps encoded prompts in `folder`, so that a prompt given again needs no text encoder. Files
+    /// there may be removed at any time.
+    pub fn with_prompt_cache(mut self, folder: Option<PathBuf>) -> Self {
+        self.prompt_cache = folder.map(PromptCache::new);
+        self
+    }
+
+    fn check_offload(self) -> Result<Self> {
+        match (self.quantization, self.offload) {
+            (Some(to), Offload::None) => Err(Error::Request(format!(
+                "weights in {to} are decoded block by block while the model runs; decoding all of \
+                 them before (--offload none) would lose precision and save nothing"
+            ))),
+            _ => Ok(self),
+        }
+    }
+
     /// Reports progress to `observer`, which may break off.
     pub fn with_observer(
         mut self,
@@ -151,12 +218,37 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Decides what [`Offload::Auto`] leaves open so that `request` is predicted to fit in memory, and
+    /// with a [limit](Self::with_memory_limit) the VAE's tiles. `None` where the device does not tell
+    /// its memory and there is no limit.
+    ///
+    /// # Errors
+    /// What to change where nothing fits.
+    pub fn fit(&mut self, request: &Request) -> Result<Option<Plan>> {
+        self.plan = None;
+        let Some(limit) = self.memory_limit.or_else(|| device::memory(&self.device)) else {
+            return Ok(None);
+        };
+        let settings = Settings {
+            dtype: self.dtype,
+            quantization: self.quantization,
+            offload: self.offload,
+            vae_tiling: self.vae_tiling,
+            keep_loaded: self.keep_loaded,
+            is_host: device::is_host(&self.device),
+        };
+        let architecture = Architecture::of(&self.model, &self.device)?;
+        self.plan = Some(architecture.plan(request, settings, limit)?);
+        Ok(self.plan)
+    }
+
     /// Generates a video.
     ///
     /// # Errors
-    /// [`check`](Self::check)'s, weights that cannot be loaded, and [`Error::Cancelled`].
+    /// [`check`](Self::check)'s and [`fit`](Self::fit)'s, weights that cannot be loaded, and [`Error::Cancelled`].
     pub fn generate(&mut self, request: &Request) -> Result<Video> {
         self.check(request)?;
+        self.fit(request)?;
         let condition = self.encode_prompt(&request.prompt)?;
         let negative = match request.effective_negative_prompt() {
             Some(prompt) => Some(self.encode_prompt(prompt)?),

@@ -23,7 +23,7 @@ fn rows_with_sums<T: Stored>(
     apply: impl Fn(usize, &[T], &[T], &mut [T], &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let task = (TASK / width).clamp(1, rows) * width;
-    let sample_sums = |(sample, ((x, gradient), out)): (usize, ((&[T], &[T]), &mut [T]))| {
+    let sample_sums = |sample: usize, x: &[T], gradient: &[T], out: &mut [T]| {
         let tasks = x.par_chunks(task).zip(gradient.par_chunks(task));
         let parts: Vec<Vec<f32>> = tasks
             .zip(out.par_chunks_mut(task))
@@ -46,7 +46,8 @@ fn rows_with_sums<T: Stored>(
     let sample = rows * width;
     let samples = x.par_chunks(sample).zip(gradient.par_chunks(sample));
     let samples = samples.zip(out.par_chunks_mut(sample)).enumerate();
-    samples.map(sample_sums).collect::<Vec<_>>().concat()
+    let sums = samples.map(|(sample, ((x, gradient), out))| sample_sums(sample, x, gradient, out));
+    sums.collect::<Vec<_>>().concat()
 }
 
 /// A tensor like `like` of the given sums, one in every `vectors` runs of `width` from `first` on.

@@ -41,6 +41,14 @@ impl fmt::Display for BlockType {
 }
 
 impl BlockType {
+    /// The format of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        // Numbers end before 40.
+        (0..40)
+            .filter_map(Self::from_id)
+            .find(|kind| kind.to_string() == name)
+    }
+
     /// The format with this number in a file.
     pub fn from_id(id: u32) -> Option<Self> {
         Some(match id {

@@ -1,6 +1,7 @@
 //! How files store numbers.
 
 mod blocks;
+mod encode;
 
 use std::{fmt, sync::LazyLock};
 
@@ -8,6 +9,7 @@ use ::safetensors::Dtype;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 
 pub use blocks::BlockType;
+pub(super) use encode::e4m3;
 
 /// How the values of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,12 @@ impl Encoding {
         }
     }
 
+    /// Whether devices compute in it, so that weights need no decoding.
+    pub fn is_computed(self) -> bool {
+        let computed = [Dtype::F32, Dtype::F16, Dtype::BF16];
+        matches!(self, Self::Plain(dtype) if computed.contains(&dtype))
+    }
+
     /// Decodes whole blocks; `out` holds as many values as `bytes` stores.
     pub(super) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
@@ -80,6 +88,9 @@ impl Encoding {
         }
     }
 }
+
+/// The largest `F8_E4M3`.
+pub(super) const E4M3_MAX: f32 = 448.0;
 
 /// The values of `F8_E4M3` (OCP 8-bit floating point 1.0): no infinities, 448 at most.
 static E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| {

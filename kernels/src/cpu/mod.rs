@@ -9,6 +9,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `conv` | the VAE's convolution, and its gradient for the input, as sums of shifted planes |
+//! | `conv_wide` | the same of many channels as matrix products |
 //! | `conv_weight` | its gradients for weight and bias |
 //! | `planes` | clips as planes with margins |
 //! | `norm` | the VAE's normalisation and its gradient |
@@ -24,6 +25,7 @@ mod attention;
 mod autodiff;
 mod conv;
 mod conv_weight;
+mod conv_wide;
 #[cfg(target_arch = "x86_64")]
 mod linear;
 mod norm;
@@ -207,7 +209,11 @@ impl CpuOps for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        conv::forward(x, weight, bias)
+        let [outputs, inputs, ..] = weight.layout().shape().dims::<5>();
+        match conv_wide::pays(inputs, outputs) {
+            true => conv_wide::forward(x, weight, bias),
+            false => conv::forward(x, weight, bias),
+        }
     }
 
     fn group_norm(

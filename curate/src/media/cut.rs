@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Clip, Limits, Probe, Video,
     clip::SLACK,
-    decode::timestamp,
+    decode::{TELL_TIME, timestamp},
     process::{Process, input, read_messages},
 };
 use crate::{Error, Result};
@@ -164,7 +164,7 @@ fn arguments(
 
     let [numerator, denominator] = [video.ticks.denominator, video.ticks.numerator];
     let mut filter = format!(
-        "settb={numerator}/{denominator},trim=start={start:.6}:end={end:.6},showinfo=checksum=0,\
+        "settb={numerator}/{denominator},trim=start={start:.6}:end={end:.6},{TELL_TIME},\
          setpts=PTS-STARTPTS"
     );
     if let Some(Crop {

@@ -5,13 +5,12 @@ use std::{
     io::{self, Read},
     path::PathBuf,
     process::ChildStdout,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver},
     thread::JoinHandle,
 };
 
 use super::{
     Clip, Limits, Picture, Probe, Video,
-    picture::length,
     process::{Process, input, read_messages},
 };
 use crate::{Error, Result};
@@ -33,10 +32,8 @@ pub struct Decoder {
     path: PathBuf,
     video: Video,
     process: Process,
-    /// Planes of the next pictures.
-    full: Receiver<io::Result<Vec<u8>>>,
-    /// Planes to be filled.
-    empty: Sender<Vec<u8>>,
+    /// YUV4MPEG2: the pictures.
+    stdout: ChildStdout,
     /// Timestamps of the pictures, told ahead of them.
     timestamps: Receiver<i64>,
     /// ffmpeg's errors, once it has ended.
@@ -78,13 +75,6 @@ impl Decoder {
         let arguments = arguments(probe, &video, clip, options.threads);
         let (process, stdout, stderr) = Process::start("ffmpeg", &arguments, limits)?;
         widen(&stdout);
-        let (filled, full) = mpsc::channel();
-        let (empty, emptied) = mpsc::channel();
-        for _ in 0..AHEAD {
-            let _ = empty.send(Vec::new()); // as long as both ends are here it arrives
-        }
-        let bytes = length(video.width, video.height);
-        std::thread::spawn(move || read_pictures(stdout, bytes, &emptied, &filled));
         let (sender, timestamps) = mpsc::channel();
         let messages = std::thread::spawn(move || {
             read_messages(stderr, |line| {
@@ -97,8 +87,7 @@ impl Decoder {
             path: probe.path.clone(),
             video,
             process,
-            full,
-            empty,
+            stdout,
             timestamps,
             messages: Some(messages),
             count: 0,
@@ -114,13 +103,12 @@ impl Decoder {
         if self.messages.is_none() {
             return Ok(false);
         }
-        let next = self.process.expect(|| self.full.recv()).ok();
-        let Some(planes) = next.transpose().map_err(|e| self.failed(e))? else {
+        let planes = picture.resize(self.video.width, self.video.height);
+        let (stdout, first) = (&mut self.stdout, self.count == 0);
+        let whole = self.process.expect(|| read_picture(stdout, first, planes));
+        if !whole.map_err(|error| self.failed(error))? {
             return self.finish().map(|()| false);
-        };
-        let (width, height) = (self.video.width, self.video.height);
-        // Only at the end of the file nobody waits for it.
-        let _ = self.empty.send(picture.exchange(width, height, planes));
+        }
         // The line that tells a picture's time is written before the picture.
         let timestamp = self.process.expect(|| self.timestamps.recv()).ok();
         picture.index = self.count;
@@ -222,7 +210,7 @@ fn arguments(
     };
     let ticks = video.ticks;
     let filter = format!(
-        "{trim}scale={width}:{height}{range},format=yuv420p,settb={}/{},showinfo=checksum=0",
+        "{trim}scale={width}:{height}{range},format=yuv420p,settb={}/{},{TELL_TIME}",
         ticks.denominator, ticks.numerator
     );
     let stream = format!("0:{}", video.index);
@@ -232,44 +220,22 @@ fn arguments(
     arguments
 }
 
-/// The timestamp in a line of ffmpeg's `showinfo`.
+/// A filter that passes every picture and writes its timestamp to ffmpeg's messages. `showinfo` would
+/// do as well, in some forty writes a picture, each of which wakes a thread here.
+pub(super) const TELL_TIME: &str = "select='1+0*print(pts)'";
+
+/// The timestamp in a line that [`TELL_TIME`] wrote: a whole number with zeros as decimals.
 pub(super) fn timestamp(line: &str) -> Option<i64> {
-    let line = line.strip_prefix("[Parsed_showinfo")?;
-    let (_, value) = line.split_once(" pts:")?;
-    value.split_ascii_whitespace().next()?.parse().ok()
+    let (_, value) = line.split_once("[info] ")?;
+    value.strip_suffix(".000000")?.parse().ok()
 }
 
-/// Pictures that are read ahead, so that ffmpeg does not wait while one is looked at.
-const AHEAD: usize = 2;
-
-/// Reads pictures of `bytes` bytes into the planes that come from `empty` and sends them to `full`,
-/// to the end of the stream or until nobody asks for more.
-fn read_pictures(
-    mut stream: impl Read,
-    bytes: usize,
-    empty: &Receiver<Vec<u8>>,
-    full: &Sender<io::Result<Vec<u8>>>,
-) {
-    let mut first = true;
-    for mut planes in empty {
-        planes.resize(bytes, 0);
-        let mut read = || {
-            // A line comes first, which tells the stream's size and rate: both are known.
-            let begun = !std::mem::take(&mut first) || skip_line(&mut stream)?;
-            let mut mark = [0; FRAME.len()];
-            Ok(begun
-                && read_whole(&mut stream, &mut mark)?
-                && read_whole(&mut stream, &mut planes)?)
-        };
-        let picture = match read() {
-            Ok(false) => return,
-            whole => whole.map(|_| planes),
-        };
-        let failed = picture.is_err();
-        if full.send(picture).is_err() || failed {
-            return;
-        }
-    }
+/// Fills `planes` with the next picture, which may be the `first`; false at the end of the stream.
+fn read_picture(stream: &mut impl Read, first: bool, planes: &mut [u8]) -> io::Result<bool> {
+    // A line comes first, which tells the stream's size and rate: both are known.
+    let begun = !first || skip_line(stream)?;
+    let mut mark = [0; FRAME.len()];
+    Ok(begun && read_whole(stream, &mut mark)? && read_whole(stream, planes)?)
 }
 
 /// Fills `bytes`; false at the end of the stream, where a last part is left out.
@@ -308,16 +274,12 @@ mod tests {
 
     #[test]
     fn timestamps_in_messages() {
-        let line =
-            "[Parsed_showinfo_3 @ 0x55] [info] n:  11 pts:  11264 pts_time:0.6875 fmt:yuv420p";
-        assert_eq!(timestamp(line), Some(11264));
+        assert_eq!(timestamp("[info] 11264.000000"), Some(11264));
         assert_eq!(
-            timestamp("[Parsed_showinfo_3 @ 0x55] [info] n: 0 pts: NOPTS"),
-            None
+            timestamp("[Eval @ 0x7ffd4bbc] [info] -512.000000"),
+            Some(-512)
         );
-        assert_eq!(
-            timestamp("[info]     title : [Parsed_showinfo pts: 3"),
-            None
-        );
+        assert_eq!(timestamp("[info] nan"), None);
+        assert_eq!(timestamp("[info]     title : [info] 3.000000"), None);
     }
 }

@@ -50,10 +50,11 @@ impl Picture {
         self.height
     }
 
-    /// Takes the planes of a picture of this size; gives back those it had.
-    pub(super) fn exchange(&mut self, width: u32, height: u32, planes: Vec<u8>) -> Vec<u8> {
+    /// Takes this size; the planes, for a picture to be read into.
+    pub(super) fn resize(&mut self, width: u32, height: u32) -> &mut [u8] {
         (self.width, self.height) = (width, height);
-        std::mem::replace(&mut self.planes, planes)
+        self.planes.resize(length(width, height), 0);
+        &mut self.planes
     }
 
     /// Y, Cb, Cr.
@@ -107,7 +108,7 @@ impl Picture {
 }
 
 /// Samples of all planes together.
-pub(super) fn length(width: u32, height: u32) -> usize {
+fn length(width: u32, height: u32) -> usize {
     let (width, height) = (width as usize, height as usize);
     width * height + 2 * width.div_ceil(2) * height.div_ceil(2)
 }
@@ -192,10 +193,13 @@ pub(crate) struct Downscale {
     chroma_row: Option<usize>,
 }
 
-/// For each target place the two neighbouring source places and their weights in 1/2048.
+/// For each target place two neighbouring source places and their weights in 1/2048.
 #[derive(Debug, Default)]
 struct Taps {
-    places: [Vec<usize>; 2],
+    /// The former of the two.
+    places: Vec<usize>,
+    /// How far the latter is from it: 1, or 0 where the source has one place.
+    next: usize,
     weights: [Vec<i16>; 2],
 }
 
@@ -208,7 +212,7 @@ impl Downscale {
         let width = width as usize;
         for (row, target) in image.chunks_exact_mut(3 * width).enumerate() {
             for i in [0, 1] {
-                self.blend(&planes, self.rows.places[i][row], i);
+                self.blend(&planes, self.rows.places[row] + i * self.rows.next, i);
             }
             let [first, second] = &mut self.blended;
             let [a, b] = [0, 1].map(|i| self.rows.weights[i][row]);
@@ -248,18 +252,20 @@ impl Downscale {
     /// values shifted by three bits, each product cut to its upper half.
     fn blend(&mut self, [y, cb, cr]: &[Plane; 3], row: usize, into: usize) {
         let y = y.row(row);
-        for (luma, columns) in self.luma.iter_mut().zip(&self.columns.places) {
-            for (luma, &x) in luma.iter_mut().zip(columns) {
-                *luma = i16::from(y[x]);
-            }
+        let Taps { places, next, .. } = &self.columns;
+        let [first, second] = &mut self.luma;
+        for ((first, second), &x) in first.iter_mut().zip(second).zip(places) {
+            (*first, *second) = (i16::from(y[x]), i16::from(y[x + next]));
+        }
+        for luma in &mut self.luma {
             for luma in luma {
                 *luma = upper_half(*luma * 8 - 128, 9539);
             }
         }
         if self.chroma_row.replace(row / 2) != Some(row / 2) {
             let (cb, cr) = (cb.row(row / 2), cr.row(row / 2));
-            for (chroma, columns) in self.chroma.iter_mut().zip(&self.columns.places) {
-                add_chroma(chroma, cb, cr, columns);
+            for (i, chroma) in self.chroma.iter_mut().enumerate() {
+                add_chroma(chroma, cb, cr, places.iter().map(|x| (x + i * next) / 2));
             }
         }
         let width = self.luma[0].len();
@@ -285,10 +291,15 @@ fn upper_half(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
-/// What a row's chroma adds to red, green and blue at `columns`.
-fn add_chroma([red, green, blue]: &mut [Vec<i16>; 3], cb: &[u8], cr: &[u8], columns: &[usize]) {
-    for ((blue, red), &x) in blue.iter_mut().zip(&mut *red).zip(columns) {
-        (*blue, *red) = (i16::from(cb[x / 2]), i16::from(cr[x / 2]));
+/// What a row's chroma adds to red, green and blue at `places` of its planes.
+fn add_chroma(
+    [red, green, blue]: &mut [Vec<i16>; 3],
+    cb: &[u8],
+    cr: &[u8],
+    places: impl Iterator<Item = usize>,
+) {
+    for ((blue, red), x) in blue.iter_mut().zip(&mut *red).zip(places) {
+        (*blue, *red) = (i16::from(cb[x]), i16::from(cr[x]));
     }
     for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
         let (u, v) = (*blue * 8 - 1024, *red * 8 - 1024);
@@ -303,19 +314,19 @@ impl Taps {
     /// held.
     fn new(source: u32, target: u32) -> Self {
         let scale = f64::from(source) / f64::from(target);
+        let next = usize::from(source > 1);
         let last = source as usize - 1;
-        let mut taps = Self::default();
+        let mut taps = Self {
+            next,
+            ..Self::default()
+        };
         for i in 0..target {
             let position = ((f64::from(i) + 0.5) * scale - 0.5) as f32;
-            let first = position.max(0.0).floor();
-            let fraction = (position - first).max(0.0);
-            let first = (first as usize).min(last);
-            let weight = match first == last {
-                true => 0,
-                false => (fraction * 2048.0).round_ties_even() as i16,
-            };
-            taps.places[0].push(first);
-            taps.places[1].push((first + 1).min(last));
+            // At the far edge all weight is on the last place.
+            let first = position.max(0.0).floor().min((last - next) as f32);
+            let fraction = (position - first).clamp(0.0, 1.0);
+            let weight = (fraction * 2048.0).round_ties_even() as i16;
+            taps.places.push(first as usize);
             taps.weights[0].push(2048 - weight);
             taps.weights[1].push(weight);
         }

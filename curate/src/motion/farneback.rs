@@ -17,14 +17,14 @@ use burn::tensor::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::filter::{Border, Filter, stack};
+use super::{
+    filter::{Border, Filter, stack},
+    weights,
+};
 use crate::{Error, Result};
 
 /// OpenCV builds no pyramid level with a side below this.
 const SMALLEST_SIDE: f64 = 32.0;
-
-/// OpenCV's trust in the outermost pixels of a picture, from the edge inwards.
-const EDGE_TRUST: [f64; 5] = [0.14, 0.14, 0.4472, 0.4472, 0.4472];
 
 /// Added to the determinant, so that flat regions give no flow instead of any.
 const REGULARISATION: f64 = 1e-3;
@@ -89,19 +89,6 @@ impl FarnebackConfig {
             .collect();
         scales.reverse();
         scales
-    }
-
-    /// The window's weights along one axis.
-    fn window(&self) -> Vec<f64> {
-        let radius = (self.winsize / 2) as i32;
-        let sigma = 0.3 * f64::from(radius);
-        let weights =
-            |of: &dyn Fn(f64) -> f64| (-radius..=radius).map(|i| of(f64::from(i))).collect();
-        if self.gaussian {
-            normalised(weights(&|i| gaussian(i, sigma)))
-        } else {
-            weights(&|_| 1.0 / self.winsize as f64)
-        }
     }
 }
 
@@ -220,13 +207,15 @@ impl Level {
     ) -> Self {
         let size = full.map(|side| (side as f64 * scale).round_ties_even() as usize);
         let fit = |axis: usize| {
-            let reduced = Filter::taps(&smoothing(scale), full[axis], Border::Reflect)
+            let reduced = Filter::taps(&weights::smoothing(scale), full[axis], Border::Reflect)
                 .then(&Filter::linear(size[axis], full[axis]));
-            expansion(config)
+            weights::expansion(config.poly_n, config.poly_sigma)
                 .map(|taps| reduced.then(&Filter::taps(&taps, size[axis], Border::Replicate)))
         };
+        let taps = weights::window(config.winsize, config.gaussian);
         let window = |side| {
-            Filter::taps(&config.window(), side, Border::Replicate).weighted(&edge_trust(side))
+            let mean = Filter::taps(&taps, side, Border::Replicate);
+            mean.weighted(&weights::edge_trust(side))
         };
         let enlarge = |axis: usize| Filter::linear(size[axis], coarser[axis]);
         let ([one_y, y, yy], [one_x, x, xx]) = (fit(0), fit(1));
@@ -334,58 +323,6 @@ impl<'a> Pair<'a> {
         let square = second.narrow(1, 2, 3) + self.square.clone() * (-inside + 2.0);
         (linear, square)
     }
-}
-
-/// Weights of the smoothing before a picture is reduced to `scale`.
-fn smoothing(scale: f64) -> Vec<f64> {
-    let sigma = (1.0 / scale - 1.0) / 2.0;
-    if sigma == 0.0 {
-        return vec![0.25, 0.5, 0.25];
-    }
-    let size = ((sigma * 5.0).round_ties_even() as i32 | 1).max(3);
-    normalised(
-        (-(size / 2)..=size / 2)
-            .map(|i| gaussian(f64::from(i), sigma))
-            .collect(),
-    )
-}
-
-/// Weights that give the fit's coefficients of 1, x and x² along one axis.
-///
-/// They are Gaussian-weighted and orthogonal polynomials, so that the coefficients of two axes are
-/// products. The last two are halved: the flow takes the mean of both pictures' fits, and the
-/// matrix `A` half the coefficient of xy.
-fn expansion(config: &FarnebackConfig) -> [Vec<f64>; 3] {
-    let radius = config.poly_n as i32;
-    let at: Vec<f64> = (-radius..=radius).map(f64::from).collect();
-    let weights = normalised(at.iter().map(|x| gaussian(*x, config.poly_sigma)).collect());
-    let taps = |of: &dyn Fn(f64) -> f64| -> Vec<f64> {
-        at.iter().zip(&weights).map(|(x, w)| of(*x) * w).collect()
-    };
-    let moment = |power| taps(&|x| x.powi(power)).iter().sum::<f64>();
-    let (second, fourth) = (moment(2), moment(4));
-    [
-        taps(&|_| 1.0),
-        taps(&|x| x / second / 2.0),
-        taps(&|x| (x * x - second) / (fourth - second * second) / 2.0),
-    ]
-}
-
-fn gaussian(x: f64, sigma: f64) -> f64 {
-    (-x * x / (2.0 * sigma * sigma)).exp()
-}
-
-fn normalised(weights: Vec<f64>) -> Vec<f64> {
-    let sum: f64 = weights.iter().sum();
-    weights.into_iter().map(|w| w / sum).collect()
-}
-
-/// Trust in the equations of each pixel of an axis: they are quadratic in the trusted coefficients.
-fn edge_trust(size: usize) -> Vec<f64> {
-    let edge = |distance: usize| EDGE_TRUST.get(distance).copied().unwrap_or(1.0);
-    (0..size)
-        .map(|i| (edge(i) * edge(size - 1 - i)).powi(2))
-        .collect()
 }
 
 /// Where every pixel is: x and y, `[1, 2, height, width]`.

@@ -14,6 +14,7 @@ mod dynamic;
 mod farneback;
 mod field;
 mod filter;
+mod weights;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use image::GrayImage;

@@ -50,34 +50,44 @@ impl Column {
         }
     }
 
-    /// A column that `images.parquet` lacks.
-    const fn of_clips(name: &'static str, kind: Kind, meaning: &'static str) -> Self {
-        Self {
-            of_clips_only: true,
-            ..Self::new(name, kind, meaning)
-        }
+    /// The column, which `images.parquet` lacks.
+    const fn of_clips(mut self) -> Self {
+        self.of_clips_only = true;
+        self
     }
 }
 
-use Kind::{Flag, Integer, Number, Text};
+const fn text(name: &'static str, meaning: &'static str) -> Column {
+    Column::new(name, Kind::Text, meaning)
+}
+
+const fn integer(name: &'static str, meaning: &'static str) -> Column {
+    Column::new(name, Kind::Integer, meaning)
+}
+
+const fn number(name: &'static str, meaning: &'static str) -> Column {
+    Column::new(name, Kind::Number, meaning)
+}
+
+const fn flag(name: &'static str, meaning: &'static str) -> Column {
+    Column::new(name, Kind::Flag, meaning)
+}
 
 /// What is known of a source beside the file; in every table.
 const SIDECAR: &[Column] = &[
-    Column::new(
+    text(
         "origin",
-        Text,
         "the owner's id from the sidecar, or its pseudonym",
     ),
-    Column::new("licence", Text, "from the sidecar"),
-    Column::new("consent", Flag, "from the sidecar"),
-    Column::new(
+    text("licence", "from the sidecar"),
+    flag("consent", "from the sidecar"),
+    text(
         "retention",
-        Text,
         "last day of storage, from the sidecar: YYYY-MM-DD",
     ),
-    Column::new("expired", Flag, "whether that day lies before the run's"),
-    Column::new("caption", Text, "from the sidecar, scrubbed"),
-    Column::new("metadata", Text, "from the sidecar, scrubbed, as JSON"),
+    flag("expired", "whether that day lies before the run's"),
+    text("caption", "from the sidecar, scrubbed"),
+    text("metadata", "from the sidecar, scrubbed, as JSON"),
 ];
 
 /// `sources.parquet`: a row for each file of the input.
@@ -94,279 +104,191 @@ pub static IMAGES: LazyLock<Vec<Column>> = LazyLock::new(|| {
 
 /// The file, and what it holds.
 const OF_SOURCES: &[Column] = &[
-    Column::new(
+    text(
         "id",
-        Text,
         "first 16 digits of the file's SHA-256; the same for identical files",
     ),
-    Column::new(
-        "name",
-        Text,
-        "the file's path as it was given, or its pseudonym",
-    ),
-    Column::new("kind", Text, "video or image"),
-    Column::new("sha256", Text, "SHA-256 of the file"),
-    Column::new("bytes", Integer, "size of the file"),
-    Column::new(
+    text("name", "the file's path as it was given, or its pseudonym"),
+    text("kind", "video or image"),
+    text("sha256", "SHA-256 of the file"),
+    integer("bytes", "size of the file"),
+    text(
         "identical_to",
-        Text,
         "name of the first file with the same bytes, where this is another",
     ),
-    Column::new(
-        "error",
-        Text,
-        "why the file could not be read, or not to its end",
-    ),
-    Column::new(
-        "clips",
-        Integer,
-        "rows of clips or images that come from it",
-    ),
-    Column::new("format", Text, "container format"),
-    Column::new("codec", Text, "video codec"),
-    Column::new("width", Integer, "pixels, as shown"),
-    Column::new("height", Integer, "pixels, as shown"),
-    Column::new("rate", Number, "pictures a second"),
-    Column::new(
-        "variable_rate",
-        Flag,
-        "whether the time between pictures varies",
-    ),
-    Column::new("seconds", Number, "length that the container states"),
-    Column::new(
+    text("error", "why the file could not be read, or not to its end"),
+    integer("clips", "rows of clips or images that come from it"),
+    text("format", "container format"),
+    text("codec", "video codec"),
+    integer("width", "pixels, as shown"),
+    integer("height", "pixels, as shown"),
+    number("rate", "pictures a second"),
+    flag("variable_rate", "whether the time between pictures varies"),
+    number("seconds", "length that the container states"),
+    integer(
         "rotation",
-        Integer,
         "degrees clockwise by which players turn the picture",
     ),
-    Column::new("audio", Flag, "whether there is sound"),
-    Column::new("pictures", Integer, "pictures that could be decoded"),
+    flag("audio", "whether there is sound"),
+    integer("pictures", "pictures that could be decoded"),
 ];
 
 /// The clip, what was measured and what was decided.
 const OF_CLIPS: &[Column] = &[
-    Column::new(
+    text(
         "id",
-        Text,
         "the source's id, the first picture's number, the number after the last",
     ),
-    Column::new("kind", Text, "video or image"),
-    Column::new("source", Text, "id of the source"),
-    Column::new("source_name", Text, "name of the source"),
-    Column::new("sha256", Text, "SHA-256 of the source"),
+    text("kind", "video or image"),
+    text("source", "id of the source"),
+    text("source_name", "name of the source"),
+    text("sha256", "SHA-256 of the source"),
     // Where it lies.
-    Column::of_clips(
+    integer(
         "first_picture",
-        Integer,
         "number of the first picture in the source, from 0",
-    ),
-    Column::of_clips(
-        "end_picture",
-        Integer,
-        "number of the first picture after the clip",
-    ),
-    Column::of_clips("pictures", Integer, "pictures in the clip"),
-    Column::of_clips(
-        "start",
-        Number,
-        "seconds of the first picture in the source",
-    ),
-    Column::of_clips(
+    )
+    .of_clips(),
+    integer("end_picture", "number of the first picture after the clip").of_clips(),
+    integer("pictures", "pictures in the clip").of_clips(),
+    number("start", "seconds of the first picture in the source").of_clips(),
+    number(
         "end",
-        Number,
         "seconds at which the first picture after the clip is shown",
-    ),
-    Column::of_clips("seconds", Number, "length"),
-    Column::of_clips("rate", Number, "pictures a second"),
-    Column::of_clips(
+    )
+    .of_clips(),
+    number("seconds", "length").of_clips(),
+    number("rate", "pictures a second").of_clips(),
+    number(
         "transition",
-        Number,
         "seconds of it that lie in dissolves and fades",
-    ),
-    Column::new("width", Integer, "pixels of the source's pictures"),
-    Column::new("height", Integer, "pixels of the source's pictures"),
-    Column::new(
+    )
+    .of_clips(),
+    integer("width", "pixels of the source's pictures"),
+    integer("height", "pixels of the source's pictures"),
+    integer(
         "crop_x",
-        Integer,
         "left edge of what is kept, in pixels of the source",
     ),
-    Column::new("crop_y", Integer, "upper edge of what is kept"),
-    Column::new("crop_width", Integer, "width of what is kept"),
-    Column::new("crop_height", Integer, "height of what is kept"),
-    Column::new(
-        "crop_share",
-        Number,
-        "what is kept, as a share of the picture",
-    ),
-    Column::new(
-        "short_side",
-        Integer,
-        "shorter side of what is kept, in pixels",
-    ),
-    Column::new("aspect", Number, "width over height of what is kept"),
+    integer("crop_y", "upper edge of what is kept"),
+    integer("crop_width", "width of what is kept"),
+    integer("crop_height", "height of what is kept"),
+    number("crop_share", "what is kept, as a share of the picture"),
+    integer("short_side", "shorter side of what is kept, in pixels"),
+    number("aspect", "width over height of what is kept"),
     // What was measured, on what is kept.
-    Column::new("overlays_decision", Text, "keep, crop or reject"),
-    Column::new(
-        "overlays_borders",
-        Number,
-        "share of the picture that borders take",
-    ),
-    Column::new("overlays_subtitles", Integer, "subtitles found"),
-    Column::new("overlays_logos", Integer, "logos and watermarks found"),
-    Column::new(
+    text("overlays_decision", "keep, crop or reject"),
+    number("overlays_borders", "share of the picture that borders take"),
+    integer("overlays_subtitles", "subtitles found"),
+    integer("overlays_logos", "logos and watermarks found"),
+    number(
         "overlays_stillness",
-        Number,
         "share of the scene's edges that stay where they are",
     ),
-    Column::new(
+    number(
         "clarity_laplacian",
-        Number,
         "variance of the Laplacian, as OpenCV computes it",
     ),
-    Column::new("clarity_blur", Number, "blur, 0 to 1"),
-    Column::new(
+    number("clarity_blur", "blur, 0 to 1"),
+    number(
         "clarity_noise",
-        Number,
         "standard deviation of the noise, in gray levels",
     ),
-    Column::new(
+    number(
         "clarity_blockiness",
-        Number,
         "height of the 8 x 8 grid of compression, in gray levels",
     ),
-    Column::new("clarity_exposure_mean", Number, "mean brightness, 0 to 1"),
-    Column::new(
+    number("clarity_exposure_mean", "mean brightness, 0 to 1"),
+    number(
         "clarity_exposure_spread",
-        Number,
         "range of brightness that is used, 0 to 1",
     ),
-    Column::new(
-        "clarity_exposure_black",
-        Number,
-        "share of pixels that are black",
-    ),
-    Column::new(
-        "clarity_exposure_white",
-        Number,
-        "share of pixels that are white",
-    ),
-    Column::of_clips(
+    number("clarity_exposure_black", "share of pixels that are black"),
+    number("clarity_exposure_white", "share of pixels that are white"),
+    number(
         "motion_speed",
-        Number,
         "mean speed of all pixels, in diagonals a second",
-    ),
-    Column::of_clips(
-        "motion_fastest",
-        Number,
-        "mean speed of the fastest twentieth",
-    ),
-    Column::of_clips(
-        "motion_still",
-        Number,
-        "share of the time in which nothing moves",
-    ),
-    Column::of_clips(
+    )
+    .of_clips(),
+    number("motion_fastest", "mean speed of the fastest twentieth").of_clips(),
+    number("motion_still", "share of the time in which nothing moves").of_clips(),
+    number(
         "motion_repeated",
-        Number,
         "share of pictures that repeat the one before",
-    ),
-    Column::of_clips("motion_dynamic", Flag, "dynamic by the rule of VBench"),
-    Column::of_clips(
+    )
+    .of_clips(),
+    flag("motion_dynamic", "dynamic by the rule of VBench").of_clips(),
+    number(
         "motion_subject",
-        Number,
         "speed against the camera's motion, in diagonals a second",
-    ),
-    Column::of_clips(
+    )
+    .of_clips(),
+    number(
         "motion_camera_speed",
-        Number,
         "speed of the camera's motion, in diagonals a second",
-    ),
-    Column::of_clips(
-        "motion_camera_pan",
-        Number,
-        "to the right, in diagonals a second",
-    ),
-    Column::of_clips(
-        "motion_camera_tilt",
-        Number,
-        "upwards, in diagonals a second",
-    ),
-    Column::of_clips("motion_camera_zoom", Number, "growth a second: 0.1 is 10 %"),
-    Column::of_clips(
+    )
+    .of_clips(),
+    number("motion_camera_pan", "to the right, in diagonals a second").of_clips(),
+    number("motion_camera_tilt", "upwards, in diagonals a second").of_clips(),
+    number("motion_camera_zoom", "growth a second: 0.1 is 10 %").of_clips(),
+    number(
         "motion_camera_roll",
-        Number,
         "clockwise turn of what is seen, in radians a second",
-    ),
-    Column::of_clips(
+    )
+    .of_clips(),
+    number(
         "motion_camera_jitter",
-        Number,
         "shake of pan and tilt, in diagonals a second",
-    ),
-    Column::new(
+    )
+    .of_clips(),
+    number(
         "statistics_colorfulness",
-        Number,
         "colourfulness after Hasler and Suesstrunk: 0 is grey, above 80 vivid",
     ),
-    Column::new(
+    number(
         "statistics_contrast",
-        Number,
         "standard deviation of luma, at most 0.5",
     ),
-    Column::new("statistics_exposure", Number, "mean of luma, 0 to 1"),
-    Column::new(
+    number("statistics_exposure", "mean of luma, 0 to 1"),
+    number(
         "statistics_clipped",
-        Number,
         "share of pixels near the ends of luma's range",
     ),
-    Column::new(
+    number(
         "statistics_from_thirds",
-        Number,
         "distance of the salient part from where thirds cross, at most 0.24 for the middle",
     ),
-    Column::new(
+    number(
         "statistics_concentration",
-        Number,
         "how concentrated salience is, 0 to 1",
     ),
-    Column::new(
+    number(
         "aesthetic",
-        Number,
         "LAION's aesthetic score, about 1 to 10; null without its weights",
     ),
-    Column::new(
+    number(
         "dover_technical",
-        Number,
         "DOVER: sharpness, noise, compression, stability, 0 to 1; null without its weights",
     ),
-    Column::new(
+    number(
         "dover_aesthetic",
-        Number,
         "DOVER: composition, content, colour, 0 to 1",
     ),
-    Column::new(
-        "dover_overall",
-        Number,
-        "DOVER: both, as the reference joins them",
-    ),
+    number("dover_overall", "DOVER: both, as the reference joins them"),
     // What was decided.
-    Column::new("cluster", Integer, "the concept: cluster of the embedding"),
-    Column::new(
+    integer("cluster", "the concept: cluster of the embedding"),
+    text(
         "duplicate_of",
-        Text,
         "id of the better copy, where this is a near-duplicate",
     ),
-    Column::new(
-        "duplicate_cosine",
-        Number,
-        "cosine of the embeddings of both",
-    ),
-    Column::new("tier", Text, "the highest tier whose rules it passes"),
-    Column::new("stage", Text, "stage of the first rule that it fails"),
-    Column::new("reason", Text, "that rule, with the value"),
-    Column::new(
+    number("duplicate_cosine", "cosine of the embeddings of both"),
+    text("tier", "the highest tier whose rules it passes"),
+    text("stage", "stage of the first rule that it fails"),
+    text("reason", "that rule, with the value"),
+    number(
         "weight",
-        Number,
         "how often to draw it so that concepts balance, 1 on average",
     ),
-    Column::new("file", Text, "the clip's file, from the output folder"),
-    Column::new("file_error", Text, "why it could not be written"),
+    text("file", "the clip's file, from the output folder"),
+    text("file_error", "why it could not be written"),
 ];

@@ -86,7 +86,8 @@ fn model(single_blocks: usize) -> Dit {
     initialise(config.init(&Device::flex().autodiff()), 0)
 }
 
-/// Peak memory of the gradients of models with 4 and with 12 single blocks: what a block more costs.
+/// Peak memory of the gradients of models with 4 and with 44 single blocks: what a block more costs.
+/// So many, because what two threads hold at the same moment changes from run to run.
 fn cost_of_a_block(
     gradients: impl Fn(&Dit, &PathPoint, &Condition, f64) -> (f64, Gradients),
 ) -> f64 {
@@ -99,11 +100,11 @@ fn cost_of_a_block(
         pooled: Tensor::ones([BATCH, 8], options),
         guidance: None,
     };
-    let [few, many] = [4, 12].map(|blocks| {
+    let [few, many] = [4, 44].map(|blocks| {
         let model = model(blocks);
         peak(|| drop(gradients(&model, &point, &condition, 1.0)))
     });
-    (many - few) / 8.0
+    (many - few) / 40.0
 }
 
 #[test]

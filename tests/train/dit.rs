@@ -128,7 +128,7 @@ fn blocks_on_two_devices_learn_the_same() {
 }
 
 /// Computing the blocks again changes the memory, not the gradients: only the rounding of the first
-/// pass, which has single-pass kernels where nothing is differentiated.
+/// pass, which has products of its own where nothing is differentiated.
 #[test]
 fn recomputed_gradients_are_the_plain_ones() {
     let Some(device) = device() else { return };

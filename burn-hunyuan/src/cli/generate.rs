@@ -48,7 +48,7 @@ pub(super) struct Generate {
     /// Embedded guidance scale of guidance-distilled models
     #[arg(long, default_value_t = 6.0)]
     guidance: f64,
-    /// True classifier-free guidance scale; above 1 it doubles the work [default: 1; 3 for the
+    /// True classifier-free guidance scale; above 1 it doubles the work [default: 1; 5 for the
     /// built-in model]
     #[arg(long)]
     cfg: Option<f64>,

@@ -69,7 +69,7 @@ impl Request {
         let request = Self::new(prompt).with_size(64, 64);
         Self {
             negative_prompt: Some(String::new()),
-            cfg: 3.0,
+            cfg: 5.0,
             ..request.with_frames(17).with_steps(20)
         }
     }

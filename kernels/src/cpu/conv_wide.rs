@@ -63,7 +63,9 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> Fl
     let mut out = vec![0.0; out_extents.len()];
     for stretches in stretches.chunks(AT_ONCE) {
         let tasks = stretches.par_iter();
-        let parts: Vec<_> = tasks.map(|(index, stretch)| sums_of(*index, stretch)).collect();
+        let parts: Vec<_> = tasks
+            .map(|(index, stretch)| sums_of(*index, stretch))
+            .collect();
         for ((index, stretch), sums) in stretches.iter().zip(parts) {
             let (batch, frame) = (index / extents.frames, index % extents.frames);
             for (channel, sums) in sums.chunks_exact(stretch.len()).enumerate() {

@@ -65,6 +65,17 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         ("clips", 2),
     ];
     let run = "curate in --output killed --device flex --jobs 3 --resume -q";
+
+    // Killed while it wrote that there is a run.
+    fs::create_dir(desk.path("killed")).unwrap();
+    fs::write(desk.path("killed/.unfinished-run.json"), "{").unwrap();
+    desk.run(run).succeeds();
+    assert_same(
+        &results(&desk.path("killed")),
+        &expected,
+        "after a kill at once",
+    );
+
     for (folder, files) in moments {
         let _ = fs::remove_dir_all(desk.path("killed"));
         let mut child = desk.command(run).stderr(Stdio::null()).spawn().unwrap();

@@ -101,7 +101,12 @@ fn begin(request: &Request) -> Result<Record> {
     crate::tiers::check(&config.tiers)?;
     Ingest::new(&config.privacy)?;
     let begun = Record::read(output)?;
-    let occupied = || fs::read_dir(output).is_ok_and(|mut files| files.next().is_some());
+    // A run that was killed at its very beginning leaves this and nothing else.
+    let unfinished = output::unfinished(&output.join(record::FILE));
+    let occupied = || {
+        fs::read_dir(output)
+            .is_ok_and(|files| files.flatten().any(|file| file.path() != unfinished))
+    };
     let shown = output.display();
     match begun {
         Some(_) if !request.resume => {
@@ -126,12 +131,14 @@ fn begin(request: &Request) -> Result<Record> {
         None => config.privacy.date = config.privacy.date.or_else(|| Some(Date::today())),
     }
     let record = Record::begun(&config)?;
+    // First of all, so that whatever a killed run leaves can be told for a run's.
+    output::create_folder(output)?;
+    record.write(output)?;
     for folder in FOLDERS {
         let folder = output.join(folder);
         output::create_folder(&folder)?;
         output::discard_unfinished(&folder)?;
     }
-    record.write(output)?;
     Ok(record)
 }
 

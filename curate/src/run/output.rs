@@ -29,10 +29,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What `fill` returns, or if the system refuses.
 pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut name = std::ffi::OsString::from(UNFINISHED);
-    // The extension stays at the end, where ffmpeg looks for the format.
-    name.push(path.file_name().unwrap_or_default());
-    let unfinished = path.with_file_name(name);
+    let unfinished = unfinished(path);
     let finished = fill(&unfinished).and_then(|()| {
         fs::rename(&unfinished, path).map_err(|source| Error::File {
             action: "write",
@@ -45,6 +42,14 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         let _ = fs::remove_file(&unfinished);
     }
     finished
+}
+
+/// What a file is called before it is whole.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(UNFINISHED);
+    // The extension stays at the end, where ffmpeg looks for the format.
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 /// Creates a folder, and those above it.

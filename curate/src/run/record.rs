@@ -11,6 +11,9 @@ use crate::{
     tiers::{self, Medium, Sieve},
 };
 
+/// Its name in the output folder.
+pub(super) const FILE: &str = "run.json";
+
 /// The record of a run. It holds no times, so that a resumed run has the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -95,7 +98,7 @@ impl Record {
     /// # Errors
     /// If there is one and it cannot be read.
     pub fn read(output: &Path) -> Result<Option<Self>> {
-        let path = output.join("run.json");
+        let path = output.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
@@ -125,7 +128,7 @@ impl Record {
     }
 
     pub(super) fn write(&self, output: &Path) -> Result<()> {
-        let path = output.join("run.json");
+        let path = output.join(FILE);
         let mut text = serde_json::to_string_pretty(self).map_err(|error| Error::Unusable {
             path: path.clone(),
             problem: error.to_string(),

@@ -18,7 +18,7 @@ use burn_hunyuan::{
     checkpoint::{Component, Model, Quantization, save_quantized},
 };
 use burn_hunyuan_vae::{Tiling, TilingMode};
-use common::{Fixture, assert_close, deviation, device, fixture_path, supports};
+use common::{Fixture, assert_close, deviation, device, device_name, fixture_path, supports};
 
 /// A case of `tests/reference/pipeline.py`.
 struct Case {
@@ -204,7 +204,23 @@ fn blocks_that_wait_in_the_file_give_the_same() {
             pipeline.with_offload(offload).unwrap()
         })
     };
-    assert!(latents(Offload::None) == latents(Offload::Blocks));
+    let (there, waiting) = (latents(Offload::None), latents(Offload::Blocks));
+    assert_same("waiting blocks", &waiting, &there);
+}
+
+/// To the bit on a CPU. On a GPU CubeCL chooses among kernels by their speed at the moment, and each
+/// sums in an order of its own.
+fn assert_same(what: &str, ours: &[f32], expected: &[f32]) {
+    let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let pairs = ours.iter().zip(expected);
+    let difference = pairs.fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
+    println!("{what}: {:e}", difference / largest);
+    let on_cpu = ["flex", "ndarray"].contains(&device_name().as_str());
+    let allowed = if on_cpu { 0.0 } else { 1e-4 };
+    assert!(
+        difference <= allowed * largest,
+        "{what}: {difference} of {largest}"
+    );
 }
 
 /// The more bits behind the first, the less: int8 has seven of a block's largest value, fp8 three of
@@ -229,7 +245,7 @@ fn quantized_weights_move_the_latents_by_their_precision() {
             let from_file = latents(model, &device, |pipeline| {
                 pipeline.with_offload(offload).unwrap()
             });
-            assert!(at_load == from_file, "{to}, {offload:?}");
+            assert_same(&format!("{to}, {offload:?}"), &from_file, &at_load);
         }
         let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
         let mut differences = at_load.iter().zip(&exact).map(|(a, b)| a - b);

@@ -12,13 +12,18 @@ use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use burn_hunyuan::device::{self, DeviceError};
 use safetensors::SafeTensors;
 
+/// The device under test, as `--device` takes it.
+pub fn device_name() -> String {
+    std::env::var("BURN_HUNYUAN_TEST_DEVICE").unwrap_or_else(|_| "flex".into())
+}
+
 /// The device named by `BURN_HUNYUAN_TEST_DEVICE` (as `--device` takes it), else flex.
 ///
 /// `None` where its backend finds no device at all: the test has nothing to run on and returns.
 /// Either way the first call of a test binary says what it found.
 pub fn device() -> Option<Device> {
     static DEVICE: LazyLock<Option<Device>> = LazyLock::new(|| {
-        let name = std::env::var("BURN_HUNYUAN_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
+        let name = device_name();
         match device::open(&name) {
             Ok(device) => {
                 let adapter = device::description(&device);

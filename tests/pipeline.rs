@@ -216,7 +216,7 @@ fn assert_same(what: &str, ours: &[f32], expected: &[f32]) {
     let difference = pairs.fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
     println!("{what}: {:e}", difference / largest);
     let on_cpu = ["flex", "ndarray"].contains(&device_name().as_str());
-    let allowed = if on_cpu { 0.0 } else { 1e-4 };
+    let allowed = if on_cpu { 0.0 } else { 1e-5 };
     assert!(
         difference <= allowed * largest,
         "{what}: {difference} of {largest}"

@@ -211,6 +211,8 @@ fn blocks_that_wait_in_the_file_give_the_same() {
 /// To the bit on a CPU. On a GPU CubeCL chooses among kernels by their speed at the moment, and each
 /// sums in an order of its own.
 fn assert_same(what: &str, ours: &[f32], expected: &[f32]) {
+    assert_eq!(ours.len(), expected.len(), "{what}");
+    assert!(ours.iter().chain(expected).all(|x| x.is_finite()), "{what}");
     let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let pairs = ours.iter().zip(expected);
     let difference = pairs.fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));

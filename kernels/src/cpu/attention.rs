@@ -5,10 +5,10 @@
 //! algorithm 4). Computed in f32.
 
 use burn::backend::flex::FlexTensor;
-use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
 
 use super::{
+    matrix::{Matrix, View, product},
     rows::LANES,
     simd::{exp, for_each_cpu, multiply_add},
     stored::{Stored, with_stored},
@@ -16,97 +16,6 @@ use super::{
 
 /// Scores that are in memory at a time: 1 MiB of them.
 const SCORES: usize = 1 << 18;
-
-/// A matrix in f32, by rows.
-struct Matrix {
-    values: Vec<f32>,
-    rows: usize,
-    columns: usize,
-}
-
-/// A matrix or its transpose, where it lies.
-#[derive(Clone, Copy)]
-struct View<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl Matrix {
-    fn zeros(rows: usize, columns: usize) -> Self {
-        Self {
-            values: vec![0.0; rows * columns],
-            rows,
-            columns,
-        }
-    }
-
-    fn view(&self) -> View<'_> {
-        self.rows(0, self.rows)
-    }
-
-    /// Rows from `start` to `end`.
-    fn rows(&self, start: usize, end: usize) -> View<'_> {
-        let values = &self.values[start * self.columns..end * self.columns];
-        View::new(values, end - start, self.columns)
-    }
-}
-
-impl<'a> View<'a> {
-    /// `values` by rows.
-    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(values.len(), rows * columns);
-        Self {
-            values,
-            rows,
-            columns,
-            row_stride: columns,
-            column_stride: 1,
-        }
-    }
-
-    fn transpose(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
-
-/// `out = a b`, or `out += a b`; `out` by rows.
-fn product(out: &mut [f32], a: View, b: View, add: bool) {
-    assert_eq!((a.columns, out.len()), (b.rows, a.rows * b.columns));
-    // SAFETY: the views lie within their slices, by their construction; `out` is as large as the
-    // product, and borrowed for this call alone.
-    unsafe {
-        gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            out.as_mut_ptr(),
-            1,
-            b.columns as isize,
-            add,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0_f32,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
 
 /// Rows of a head, times `factor`: `[rows, d]`.
 fn head(x: &FlexTensor, [sample, head]: [usize; 2], rows: usize, factor: f32) -> Matrix {

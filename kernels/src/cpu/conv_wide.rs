@@ -8,11 +8,11 @@
 use std::{iter::repeat_n, ops::Range};
 
 use burn::backend::flex::FlexTensor;
-use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
 
 use super::{
     conv::{K, source_frame},
+    matrix::{View, product},
     planes::{Extents, Planes},
 };
 
@@ -112,32 +112,8 @@ fn by_tap(weight: &[f32], [outputs, inputs]: [usize; 2]) -> Vec<f32> {
 /// of `planes`, the first channel's beginning at `from`; `sums` is `[out, positions]`.
 fn add_product(sums: &mut [f32], weights: &[f32], planes: &Planes, from: usize, positions: usize) {
     let (outputs, inputs) = (sums.len() / positions, planes.channels);
+    let weights = View::new(weights, inputs, outputs).transpose();
     let stride = planes.frames * planes.plane;
-    assert_eq!(weights.len(), outputs * inputs);
-    let x = &planes.values[from..=from + (inputs - 1) * stride + positions - 1];
-    // SAFETY: `x` was cut to what is read of it, and the other two are as large as is said; `sums` is
-    // borrowed for this call alone.
-    unsafe {
-        gemm(
-            outputs,
-            positions,
-            inputs,
-            sums.as_mut_ptr(),
-            1,
-            positions as isize,
-            true,
-            weights.as_ptr(),
-            outputs as isize,
-            1,
-            x.as_ptr(),
-            1,
-            stride as isize,
-            1.0_f32,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    let x = View::apart(&planes.values[from..], inputs, positions, stride);
+    product(sums, weights, x, true);
 }

@@ -17,6 +17,7 @@
 //! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
 //! | `attention` | attention in memory linear in the length |
 //! | `linear` | matrix products in bf16, for inference |
+//! | `matrix` | products in f32 |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
 //! | `autodiff` | all but `linear` as operations of burn's automatic differentiation |
@@ -28,6 +29,7 @@ mod conv_weight;
 mod conv_wide;
 #[cfg(target_arch = "x86_64")]
 mod linear;
+mod matrix;
 mod norm;
 mod planes;
 mod rows;

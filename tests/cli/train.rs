@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, thread, time::Duration};
 
-use crate::program::{Desk, names};
+use crate::program::{Desk, Outcome, names};
 
 /// Caches two images and two clips of two aspect ratios, some told in fields; one file is none.
 fn cache(desk: &Desk) {
@@ -87,6 +87,18 @@ fn interrupt(desk: &Desk, command: &mut Command, run: &str, signal: &str) -> Opt
     child.wait().unwrap().code()
 }
 
+/// The same command where no file can grow beyond 1 MiB.
+#[cfg(unix)]
+fn with_little_room(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    // Ignored, the signal becomes an error of the write.
+    let limit = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\"";
+    shell.args(["-c", limit]).arg(command.get_program());
+    shell.args(command.get_args());
+    shell.current_dir(command.get_current_dir().unwrap());
+    shell
+}
+
 /// From a folder of clips to a model that generates; stopped and killed on the way, to the same
 /// losses.
 #[cfg(unix)]
@@ -140,6 +152,16 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     assert_eq!(interrupt(&desk, &mut killed, "killed", "-KILL"), None);
     desk.run(&format!("{train} killed --resume")).succeeds();
     assert_eq!(losses(&desk, "killed"), expected);
+
+    // No room for the second checkpoint: files end at a size that the disk would have had left.
+    desk.run(&format!("{train} full --set run.steps=2"))
+        .succeeds();
+    let resume = format!("{train} full --resume");
+    let full = Outcome::of(&mut with_little_room(&desk.command(&resume)));
+    full.fails(1, &["step-00000004", "File too large", "--resume"]);
+    assert_eq!(names(&desk.path("full/checkpoints")), ["step-00000002"]);
+    desk.run(&resume).succeeds();
+    assert_eq!(losses(&desk, "full"), expected);
 
     let kept = names(&desk.path("run/checkpoints"));
     assert!(

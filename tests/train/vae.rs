@@ -86,7 +86,7 @@ fn losses_and_every_gradient_are_diffusers() {
 
 /// The layers written for the CPU and those of tensor operations train alike.
 #[test]
-fn a_step_is_the_same_as_on_flex() {
+fn a_step_is_the_same_on_every_device() {
     let Some(device) = device() else { return };
     let fixture = Fixture::open("train/vae.safetensors");
     let updated = |device: &Device| {

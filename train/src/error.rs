@@ -44,6 +44,17 @@ pub enum Error {
         /// What the backend said.
         reason: String,
     },
+    /// A checkpoint could not be written, as on a full disk.
+    #[error(
+        "step {step} was not saved: {source}; the checkpoints before it are intact: give --resume to \
+         go on from the last"
+    )]
+    Unsaved {
+        /// The step.
+        step: u64,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The losses left the path and did not come back.
     #[error(
         "stopped after {skipped} skipped steps in a row, the last at step {step}: {reason}; \

@@ -8,14 +8,21 @@ use burn::{
         conv::{Conv3d, Conv3dConfig},
     },
     tensor::{
-        Device, Tensor,
+        DType, Device, Tensor, TensorData,
         activation::{leaky_relu, relu},
     },
 };
 use burn_hunyuan_kernels::{GroupNorm, GroupNormConfig};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::parameters::{parameters, with_parameters};
 
 /// Slope of the activations below zero.
 const SLOPE: f64 = 0.2;
+/// Standard deviation of the weights at the beginning.
+const SPREAD: f32 = 0.02;
 
 /// Configuration of a [`Discriminator`].
 #[derive(Config, Debug)]
@@ -44,8 +51,29 @@ pub struct Discriminator {
 }
 
 impl DiscriminatorConfig {
-    /// Creates the discriminator.
-    pub fn init(&self, device: &Device) -> Discriminator {
+    /// Creates the discriminator with random weights that follow from the seed, the same on every
+    /// device: as pix2pix's (arXiv 1611.07004, section 6.2), biases zero.
+    pub fn init(&self, device: &Device, seed: u64) -> Discriminator {
+        let mut rng = ChaCha12Rng::seed_from_u64(seed);
+        let critic = self.layers(device);
+        let mut weights = parameters(&critic);
+        for (name, parameter) in &mut weights {
+            let count = parameter.shape.iter().product();
+            let values: Vec<f32> = match parameter.shape.as_slice() {
+                _ if name.contains("norm") => continue,
+                [_] => vec![0.0; count],
+                _ => (0..count)
+                    .map(|_| SPREAD * Distribution::<f32>::sample(&StandardNormal, &mut rng))
+                    .collect(),
+            };
+            let options = (&parameter.values.device(), DType::F32);
+            let values = Tensor::from_data(TensorData::new(values, [count]), options);
+            *parameter = parameter.with_values(values);
+        }
+        with_parameters(critic, &weights)
+    }
+
+    fn layers(&self, device: &Device) -> Discriminator {
         let conv = |channels: [usize; 2], stride: [usize; 3]| {
             Conv3dConfig::new(channels, [3, 3, 3])
                 .with_stride(stride)
@@ -95,7 +123,6 @@ pub fn adversarial(fake: Tensor<5>) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::DType;
 
     #[test]
     fn hinge_losses_in_closed_form() {
@@ -110,9 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn weights_follow_from_the_seed() {
+        let device = Device::flex();
+        let weights = |seed| {
+            let critic = DiscriminatorConfig::new().init(&device, seed);
+            critic.convs[0].weight.val().into_data()
+        };
+        assert_eq!(weights(1), weights(1));
+        assert_ne!(weights(1), weights(2));
+        let rms = Tensor::<5>::from_data(weights(1), &device).square().mean();
+        assert!((rms.into_scalar::<f32>().sqrt() - SPREAD).abs() < 0.01 * SPREAD);
+    }
+
+    #[test]
     fn patches_of_clips_and_images() {
         let device = Device::flex();
-        let discriminator = DiscriminatorConfig::new().with_channels(4).init(&device);
+        let discriminator = DiscriminatorConfig::new().with_channels(4).init(&device, 1);
         for (frames, patches) in [(1, 1), (5, 2), (17, 5)] {
             let clips = Tensor::zeros([2, 3, frames, 24, 16], (&device, DType::F32));
             assert_eq!(discriminator.forward(clips).dims(), [2, 1, patches, 3, 2]);

@@ -73,16 +73,22 @@ impl Checkpoints {
     ) -> Result<()> {
         let folder = self.path(step);
         let aside = PathBuf::from(format!("{}{UNFINISHED}", folder.display()));
-        fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
-        let mut writer = CheckpointWriter {
-            folder: aside.clone(),
-            state: Map::new(),
+        let write = || {
+            fs::create_dir_all(&aside).map_err(Error::io("create", &aside))?;
+            let mut writer = CheckpointWriter {
+                folder: aside.clone(),
+                state: Map::new(),
+            };
+            writer.state("step", step)?;
+            writer.state("score", score)?;
+            fill(&mut writer)?;
+            writer.finish()?;
+            fs::rename(&aside, &folder).map_err(Error::io("write", &folder))
         };
-        writer.state("step", step)?;
-        writer.state("score", score)?;
-        fill(&mut writer)?;
-        writer.finish()?;
-        fs::rename(&aside, &folder).map_err(Error::io("write", &folder))?;
+        write().inspect_err(|_| {
+            // A full disk needs the room; where even this fails, `open` does it next time.
+            let _ = fs::remove_dir_all(&aside);
+        })?;
         sync(&self.folder)?;
         self.prune()
     }
@@ -272,6 +278,9 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(steps(&checkpoints), [1]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What a killed save leaves is removed by the next run.
+        fs::create_dir(folder.path().join("step-00000002.partial")).unwrap();
         let checkpoints = Checkpoints::open(folder.path(), 2).unwrap();
         assert_eq!(steps(&checkpoints), [1]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -317,9 +317,14 @@ impl Run {
             0 => progress.since_save.value(),
             _ => progress.evaluation,
         };
-        self.checkpoints.save(progress.step, score, |writer| {
+        let step = progress.step;
+        let saved = self.checkpoints.save(step, score, |writer| {
             writer.state("run", progress)?;
             task.save(writer)
+        });
+        saved.map_err(|source| Error::Unsaved {
+            step,
+            source: Box::new(source),
         })
     }
 

@@ -81,11 +81,10 @@ impl VaeTask {
             vae.encoder = vae.encoder.set_require_grad(false);
             vae.quant_conv = vae.quant_conv.set_require_grad(false);
         }
-        device.seed(config.run.seed); // For the discriminator.
         let discriminator = (config.loss.adversarial > 0.0).then(|| {
             DiscriminatorConfig::new()
                 .with_channels(config.loss.discriminator_channels)
-                .init(&device.clone().autodiff())
+                .init(&device.clone().autodiff(), config.run.seed)
         });
         let critic_options = OptimizerConfig {
             learning_rate: config.loss.discriminator_learning_rate,

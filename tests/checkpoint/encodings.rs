@@ -7,7 +7,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, FloatDType, Shape, Tensor},
 };
-use burn_hunyuan::checkpoint::{Error, Weights, load_module, recognise};
+use burn_hunyuan::checkpoint::{Error, StoredTensor, Weights, load_module, recognise};
 
 use crate::common::{Fixture, device, fixture_path, supports, values};
 
@@ -107,6 +107,69 @@ fn fp8_decodes_with_and_without_scales() {
             values(&reference),
             "layer {i}"
         );
+    }
+}
+
+/// As Tencent's program computes with them in bf16, to the bit.
+#[test]
+fn tencents_float8_is_read_with_its_scales() {
+    let Some(device) = device() else { return };
+    let path = fixture_path("encodings/tencent_fp8.pt");
+    let weights = Weights::open(&path).unwrap();
+    let expected = Weights::open(fixture_path("encodings/tencent_fp8.safetensors")).unwrap();
+    assert!(weights.names().eq(expected.names()), "{weights:?}");
+    assert!(weights.is_compressed());
+    for (name, tensor) in weights.iter() {
+        let other = expected.get(name).unwrap();
+        if let [_, _] = tensor.shape() {
+            let load = |tensor: &StoredTensor| {
+                let mut one = Weights::new(name);
+                one.insert("matrices.0", tensor.clone());
+                let module = Matrices::load(&one, FloatDType::BF16, &device).unwrap();
+                values(&module.matrices[0].val())
+            };
+            if supports(&device, FloatDType::BF16) {
+                assert_eq!(load(tensor), load(other), "{name}");
+            }
+        } else {
+            assert_eq!(tensor.bytes().unwrap(), other.bytes().unwrap(), "{name}");
+        }
+    }
+
+    // Without the scales, the weights are noise.
+    let folder = tempfile::tempdir().unwrap();
+    let (alone, map) = ["m.pt", "m_map.pt"]
+        .map(|name| folder.path().join(name))
+        .into();
+    std::fs::copy(&path, &alone).unwrap();
+    let message = Weights::open(&alone).unwrap_err().to_string();
+    assert!(message.contains("m_map.pt"), "{message}");
+    // Another checkpoint's scales.
+    let other =
+        "checkpoints/tencent/hunyuan-video-t2v-720p/transformers/mp_rank_00_model_states.pt";
+    std::fs::copy(fixture_path(other), &map).unwrap();
+    let message = Weights::open(&alone).unwrap_err().to_string();
+    assert!(message.contains("no scale for"), "{message}");
+}
+
+#[test]
+fn damaged_float8_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.pt");
+    let map = fixture_path("encodings/tencent_fp8_map.pt");
+    std::fs::copy(map, folder.path().join("m_map.pt")).unwrap();
+    let whole = std::fs::read(fixture_path("encodings/tencent_fp8.pt")).unwrap();
+    for length in (0..whole.len()).step_by(97) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert!(Weights::open(&path).is_err(), "{length}");
+        let mut damaged = whole.clone();
+        damaged[length] ^= 0x55;
+        std::fs::write(&path, &damaged).unwrap();
+        if let Ok(weights) = Weights::open(&path) {
+            for (_, tensor) in weights.iter() {
+                assert!(tensor.byte_len() <= whole.len());
+            }
+        }
     }
 }
 

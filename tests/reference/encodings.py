@@ -6,6 +6,8 @@ encodings/blocks.gguf: random blocks of every type that is read; blocks.safetens
 encodings/fp8.safetensors: every finite fp8 number, with and without ComfyUI's scales; values.safetensors: by torch.
 encodings/quantized.safetensors: a matrix, what `gguf` and torch make of it in fewer bits, and its values then.
 encodings/transformer.gguf: the transformer of `checkpoints/tencent` as city96's files hold it.
+encodings/tencent_fp8.pt: weights of two layers, saved as Tencent publishes float8, with tencent_fp8_map.pt;
+tencent_fp8.safetensors: what its program computes with in bf16.
 encodings/llama.gguf: a LLaMA with llama.cpp's names and order of rows; llama.safetensors: with transformers'.
 """
 import json
@@ -102,6 +104,23 @@ def transformer():
     close(writer)
 
 
+def tencent_fp8():
+    torch.manual_seed(2)
+    state, scales, expected = {}, {}, {}
+    for layer, shape in (("double_blocks.0.img_attn_qkv", (48, 16)), ("single_blocks.0.modulation.linear", (24, 16))):
+        weight = torch.randn(shape, dtype=torch.bfloat16)
+        # Not representable in bf16, so that where the scale is rounded matters.
+        scale = weight.float().abs().max() / torch.finfo(torch.float8_e4m3fn).max
+        fp8 = (weight.float() / scale).to(torch.float8_e4m3fn)
+        state[f"{layer}.weight"], state[f"{layer}.bias"] = fp8, torch.randn(shape[0], dtype=torch.bfloat16)
+        scales[layer] = scale
+        expected[f"{layer}.weight"] = fp8.to(torch.bfloat16) * scale.to(torch.bfloat16)
+        expected[f"{layer}.bias"] = state[f"{layer}.bias"]
+    torch.save({"module": state}, OUT / "tencent_fp8.pt")
+    torch.save(scales, OUT / "tencent_fp8_map.pt")
+    save_file(expected, OUT / "tencent_fp8.safetensors")
+
+
 def llama():
     torch.manual_seed(1)
     heads, kv_heads = 4, 2
@@ -126,6 +145,6 @@ def llama():
 
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
-    blocks(), fp8(), quantized(), transformer(), llama()
+    blocks(), fp8(), quantized(), transformer(), tencent_fp8(), llama()
     for path in sorted(OUT.iterdir()):
         print(path.name, path.stat().st_size)

@@ -10,7 +10,7 @@ use std::{
 use ::safetensors::Dtype;
 use pytorch_reader::{DType, PytorchError, PytorchReader, Tensor};
 
-use super::{Error, StoredTensor, Weights, storage::Storage};
+use super::{Error, StoredTensor, Weights, pt_fp8, storage::Storage};
 
 /// Dictionaries that trainers wrap around the weights, the preferred first.
 const WRAPPERS: [&str; 5] = [
@@ -23,24 +23,24 @@ const WRAPPERS: [&str; 5] = [
 
 /// Opens a file written by `torch.save`; weights inside a known wrapper lose its name.
 pub(super) fn open(path: &Path) -> Result<Weights, Error> {
-    let reader = PytorchReader::new(path).map_err(|error| match error {
-        PytorchError::Io(source) if source.kind() == std::io::ErrorKind::NotFound => Error::Io {
-            path: path.to_path_buf(),
-            source,
-        },
-        error if error.to_string().contains("float8") => Error::Unsupported {
-            path: path.to_path_buf(),
-            what:
-                "float8 weights are read from safetensors and GGUF files only; use one of these, \
-                   or a checkpoint in F32, F16 or BF16"
-                    .into(),
-        },
-        error => Error::Malformed {
-            path: path.to_path_buf(),
-            format: "PyTorch",
-            reason: error.to_string(),
-        },
-    })?;
+    let reader = match PytorchReader::new(path) {
+        Ok(reader) => reader,
+        Err(PytorchError::Io(source)) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Io {
+                path: path.to_path_buf(),
+                source,
+            });
+        }
+        // A number format that the reader does not know.
+        Err(error) if error.to_string().contains("float8") => return pt_fp8::open(path),
+        Err(error) => {
+            return Err(Error::Malformed {
+                path: path.to_path_buf(),
+                format: "PyTorch",
+                reason: error.to_string(),
+            });
+        }
+    };
 
     let latest = Arc::default();
     let mut weights = Weights::new(path);
@@ -61,11 +61,13 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
             StoredTensor::new(dtype, shape, Arc::new(storage), 0..len),
         );
     }
-    let wrapped = WRAPPERS.iter().map(|wrapper| weights.under(wrapper));
-    Ok(wrapped
-        .into_iter()
-        .find(|inner| !inner.is_empty())
-        .unwrap_or(weights))
+    Ok(unwrapped(weights))
+}
+
+/// The weights inside a known wrapper, without its name; where there is none, all.
+pub(super) fn unwrapped(weights: Weights) -> Weights {
+    let mut inner = WRAPPERS.iter().map(|wrapper| weights.under(wrapper));
+    inner.find(|inner| !inner.is_empty()).unwrap_or(weights)
 }
 
 /// A tensor of a `.pt` file.

@@ -1,5 +1,6 @@
-//! Peak host memory and time of loading a checkpoint of more than 2 GB, as a multiple of the
-//! model's size in the run's dtype: `cargo bench --bench loading`.
+//! Loading a checkpoint of more than 2 GB that is not in the page cache: peak host memory as a multiple
+//! of the model's size in the run's dtype, and how fast the file is read beside `dd`, which does
+//! nothing else: `cargo bench --bench loading` (Linux, GNU `dd`).
 //!
 //! Each case runs in a process of its own, because a peak is one number for the life of a process.
 
@@ -31,8 +32,8 @@ fn main() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     println!(
-        "{:<6}{:<6}{:>10}{:>12}{:>8}{:>10}",
-        "file", "run", "model GB", "peak GB", "ratio", "seconds"
+        "{:<6}{:<6}{:>10}{:>12}{:>8}{:>10}{:>8}{:>10}{:>8}",
+        "file", "run", "model GB", "peak GB", "ratio", "seconds", "GB/s", "dd GB/s", "ratio"
     );
     for (stored, dtypes) in [("f32", ["f32", "bf16"]), ("bf16", ["bf16", "f32"])] {
         let path = folder.path().join(format!("{stored}.safetensors"));
@@ -40,11 +41,33 @@ fn main() -> Result<()> {
         for dtype in dtypes {
             print!("{stored:<6}{dtype:<6}");
             std::io::stdout().flush()?;
-            Command::new(&arguments[0]).arg(&path).arg(dtype).status()?;
+            let size = std::fs::metadata(&path)?.len() as f64 / 1e9;
+            let cold = || dd(&path, &["iflag=nocache", "count=0"]);
+            cold()?;
+            let start = Instant::now();
+            dd(&path, &["bs=16M"])?;
+            let disk = size / start.elapsed().as_secs_f64();
+            cold()?;
+            let run = Command::new(&arguments[0]).arg(&path).arg(dtype).output()?;
+            let line = String::from_utf8(run.stdout)?;
+            let seconds = line.split_whitespace().next_back().ok_or("no seconds")?;
+            let rate = size / seconds.parse::<f64>()?;
+            let ratio = rate / disk;
+            println!("{}{rate:>8.2}{disk:>10.2}{ratio:>8.2}", line.trim_end());
         }
         std::fs::remove_file(&path)?;
     }
     Ok(())
+}
+
+/// Reads `path` to nowhere; with `count=0` and `nocache`, drops what is cached of it.
+fn dd(path: &Path, options: &[&str]) -> Result<()> {
+    let mut command = Command::new("dd");
+    command
+        .arg(format!("if={}", path.display()))
+        .arg("of=/dev/null");
+    let status = command.args(options).arg("status=none").status()?;
+    status.success().then_some(()).ok_or("dd failed".into())
 }
 
 /// Writes random weights.
@@ -78,7 +101,9 @@ fn write(path: &Path, dtype: &str) -> Result<()> {
             _ => file.write_all(&bf16::from_f32(value).to_le_bytes())?,
         }
     }
-    Ok(file.flush()?)
+    file.flush()?;
+    // Pages that are not on the disk yet would stay in the cache.
+    Ok(file.get_ref().sync_all()?)
 }
 
 /// Loads the file and prints the rest of its line.
@@ -102,7 +127,7 @@ fn load(path: &Path, dtype: &str) -> Result<()> {
     let peak = peak_memory()?;
     drop(module);
     println!(
-        "{model:>10.2}{peak:>12.2}{:>8.3}{seconds:>10.1}",
+        "{model:>10.2}{peak:>12.2}{:>8.3}{seconds:>10.2}",
         peak / model
     );
     Ok(())

@@ -66,7 +66,9 @@ fn bad_usage_exits_with_2() {
         "generate --prompt cat --output a.mp4 --vae-tiling half",
         "reconstruct",
         "inspect",
+        "bench",
         "bench vae",
+        "bench dit compare",
         "bench dit --runs 0",
     ] {
         desk.run(arguments).fails(2, &["--help"]);
@@ -185,6 +187,44 @@ fn bench_prints_json() {
         #[cfg(target_os = "linux")]
         assert!(report["peak_memory"].as_u64().unwrap() > 1 << 20);
     }
+}
+
+/// One device twice, and one that is not there: what could be measured is kept.
+#[test]
+fn bench_compare_tells_of_every_device() {
+    let desk = Desk::new();
+    let workload = "vae-decode --config tiny --size 32x48 --frames 5 --runs 2";
+    let same = desk.run(&format!("bench compare --devices flex,flex {workload}"));
+    let table = same.succeeds().stdout;
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.lines().nth(2).unwrap().contains(" 1.00 |"), "{table}");
+    let read = |name: &str| fs::read_to_string(desk.path("bench-compare").join(name)).unwrap();
+    assert!(read("table.md").ends_with(&table) && read("table.md").contains(workload));
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    for device in report["devices"].as_array().unwrap() {
+        assert_eq!(device["report"]["component"], "vae-decode");
+        assert_eq!(device["report"]["frames"], 5);
+    }
+    let chart = read("chart.svg");
+    assert!(chart.starts_with("<svg") && chart.matches("flex").count() == 2);
+
+    let gone = desk.run(&format!(
+        "bench compare --devices flex,flex:9 --output part {workload}"
+    ));
+    assert_eq!(gone.code, Some(1), "{gone:?}");
+    assert!(gone.stderr.contains("flex:9"), "{gone:?}");
+    let report = fs::read_to_string(desk.path("part/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert!(report["devices"][0]["report"]["seconds"]["median"].as_f64() > Some(0.0));
+    assert!(
+        report["devices"][1]["failed"]
+            .as_str()
+            .unwrap()
+            .contains("flex:9")
+    );
+    desk.run("bench compare --devices flex --output none dit --runs 0")
+        .fails(1, &["--runs"]);
+    assert!(!desk.path("none").exists());
 }
 
 #[test]

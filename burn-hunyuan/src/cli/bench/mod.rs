@@ -1,12 +1,13 @@
 //! `burn-hunyuan bench`.
 
+mod compare;
 mod work;
 
 use std::{path::PathBuf, time::Instant};
 
 use burn::tensor::FloatDType;
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::{
     options::{Dtype, Size},
@@ -19,10 +20,36 @@ use crate::{
     pipeline::{Request, dtype_name},
     tensors::TensorFile,
 };
+use compare::Compare;
 use work::Work;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Bench {
+    #[command(flatten)]
+    workload: Option<Workload>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Time a component on several devices; writes a table, JSON and a chart
+    Compare(Compare),
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        match (self.workload, self.command) {
+            (_, Some(Command::Compare(compare))) => compare.run(),
+            (Some(workload), None) => workload.run(),
+            (None, None) => unreachable!("clap demands a component where there is no subcommand"),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Workload {
     /// What to time
     component: Component,
     /// auto, or BACKEND[:INDEX] as `burn-hunyuan devices` lists them
@@ -92,11 +119,11 @@ enum Sizes {
 }
 
 /// The result, printed as JSON.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Report {
     component: String,
     device: String,
-    dtype: &'static str,
+    dtype: String,
     size: [usize; 2],
     frames: usize,
     runs: usize,
@@ -114,7 +141,7 @@ struct Report {
     flop_per_second: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Seconds {
     median: f64,
     min: f64,
@@ -132,8 +159,8 @@ impl Seconds {
     }
 }
 
-impl Bench {
-    pub fn run(self) -> Result<()> {
+impl Workload {
+    fn run(self) -> Result<()> {
         let device = device::open(&self.device)?;
         let dtype = FloatDType::from(self.dtype);
         if !device.supports_dtype(dtype) {
@@ -178,7 +205,7 @@ impl Bench {
                 .map(|value| value.get_name().to_string())
                 .unwrap_or_default(),
             device: device::description(&device),
-            dtype: dtype_name(dtype),
+            dtype: dtype_name(dtype).to_string(),
             size: [height, width],
             frames: self.frames,
             runs: self.runs as usize,

@@ -10,7 +10,7 @@ use burn_hunyuan_dit::{Condition, Dit, DitConfig};
 use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::{Vae, VaeConfig};
 
-use super::{Bench, Component, Sizes};
+use super::{Component, Sizes, Workload};
 use crate::{
     checkpoint::{Error as CheckpointError, Model, Part, load_module},
     error::{Error, Result},
@@ -30,7 +30,7 @@ pub(super) struct Work {
 impl Work {
     /// Makes the component and its inputs.
     pub fn new(
-        bench: &Bench,
+        bench: &Workload,
         request: &Request,
         device: &Device,
         dtype: FloatDType,
@@ -57,7 +57,7 @@ impl Work {
 
 /// What every component is made from.
 struct Maker<'a> {
-    bench: &'a Bench,
+    bench: &'a Workload,
     request: &'a Request,
     device: &'a Device,
     dtype: FloatDType,
@@ -278,7 +278,7 @@ impl DitInputs {
     }
 }
 
-impl Bench {
+impl Workload {
     fn text_valid(&self) -> Result<usize> {
         let tokens = self.text_tokens;
         let valid = self.text_valid.unwrap_or(tokens);

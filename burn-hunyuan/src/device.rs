@@ -1,7 +1,7 @@
 //! Devices by name: the one place that knows which backends a build has.
 //!
-//! A name is `BACKEND` or `BACKEND:INDEX`, or `auto`. Everything else in the project takes a
-//! [`Device`] and never asks what is behind it.
+//! A name is `BACKEND` or `BACKEND:INDEX`, `remote:ws://HOST:PORT`, or `auto`. Everything else in the
+//! project takes a [`Device`] and never asks what is behind it.
 
 use burn::tensor::{DType, Device};
 
@@ -39,6 +39,14 @@ pub enum DeviceError {
         /// The number of devices it sees.
         found: usize,
     },
+    /// Another machine's device cannot be used.
+    #[error("cannot use the device at {address}: {reason}")]
+    Remote {
+        /// Where it should be.
+        address: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
     /// The build has no backend at all.
     #[error("this build has no backend; rebuild with at least `--features flex`")]
     NoBackend,
@@ -59,7 +67,8 @@ pub struct DeviceInfo {
     pub dtypes: Vec<DType>,
 }
 
-/// Opens the device called `name`: `auto`, `BACKEND` or `BACKEND:INDEX`.
+/// Opens the device called `name`: `auto`, `BACKEND`, `BACKEND:INDEX`, or `remote:ws://HOST:PORT`
+/// for one that `burn-hunyuan worker` serves there.
 ///
 /// `auto` takes the first real GPU that an enabled backend sees, else a CPU backend; it never
 /// takes a software adapter, which is slower than a CPU backend on the same cores. `BACKEND` alone
@@ -67,6 +76,9 @@ pub struct DeviceInfo {
 pub fn open(name: &str) -> Result<Device, DeviceError> {
     if name == "auto" {
         return auto();
+    }
+    if let Some(address) = name.strip_prefix("remote:") {
+        return remote(address);
     }
     let (backend, index) = match name.split_once(':') {
         Some((backend, index)) => {
@@ -94,6 +106,22 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
         });
     }
     Ok(devices.swap_remove(chosen))
+}
+
+/// The device that `burn-hunyuan worker` serves at `address`, such as `ws://gpu:3000`.
+#[cfg(feature = "remote")]
+fn remote(address: &str) -> Result<Device, DeviceError> {
+    use burn::remote::RemoteHost;
+    let connected = Device::remote_options(&RemoteHost::websocket(address)).init();
+    connected.map_err(|e| DeviceError::Remote {
+        address: address.to_string(),
+        reason: e.to_string(),
+    })
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote(_address: &str) -> Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt("remote".into()))
 }
 
 /// The first real GPU, else the first CPU backend of the build.

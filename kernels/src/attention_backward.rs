@@ -35,6 +35,7 @@ pub(crate) fn differentiable(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     LibTorch: cfg(feature = "tch"),
+    Remote: cfg(feature = "remote"),
     Autodiff
 )]
 pub trait Attend: Backend {
@@ -58,6 +59,8 @@ impl Attend for burn::backend::NdArray {}
 #[cfg(feature = "tch")]
 #[allow(deprecated)]
 impl Attend for burn::backend::LibTorch {}
+#[cfg(feature = "remote")]
+impl Attend for burn::backend::Remote {}
 
 impl<B: Attend, C: CheckpointStrategy> Attend for Autodiff<B, C> {
     fn attend(

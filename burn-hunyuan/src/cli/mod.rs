@@ -23,6 +23,8 @@ mod synth;
 #[cfg(feature = "train")]
 mod train;
 mod watch;
+#[cfg(feature = "remote")]
+mod worker;
 
 use std::{
     fmt::Display,
@@ -66,6 +68,9 @@ enum Command {
     Plan(Box<plan::Plan>),
     /// Write a transformer with its large weights in fewer bits
     Quantize(quantize::Quantize),
+    /// Serve a device of this machine to runs on others
+    #[cfg(feature = "remote")]
+    Worker(worker::Worker),
     /// List the devices that this build can see
     Devices,
     /// Time a component with random weights; prints JSON
@@ -102,6 +107,8 @@ pub fn run() -> ExitCode {
         Command::Lora(command) => command.run(),
         Command::Plan(command) => command.run(),
         Command::Quantize(command) => command.run(),
+        #[cfg(feature = "remote")]
+        Command::Worker(command) => command.run(),
         Command::Devices => devices::run(),
         Command::Bench(command) => command.run(),
         #[cfg(feature = "curate")]

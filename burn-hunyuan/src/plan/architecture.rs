@@ -16,10 +16,6 @@ use crate::{
 /// four of the MLP, and the five of both joined for the last product of a single-stream block.
 const TOKEN_WIDTHS: u64 = 11;
 
-/// The same in half precision where attention computes in f32: the residual, the normalised tokens,
-/// queries, keys and values; these three and the result at twice the size; and the result.
-const TOKEN_WIDTHS_IN_HALF: u64 = 14;
-
 /// What a first-block cache keeps, in widths of the image tokens.
 const CACHED_WIDTHS: u64 = 3;
 
@@ -249,13 +245,8 @@ impl Architecture {
         let latent_frames = frames.div_ceil(burn_hunyuan_vae::TEMPORAL_COMPRESSION);
         let side = |pixels: usize, patch| pixels / burn_hunyuan_vae::SPATIAL_COMPRESSION / patch;
         let image = (latent_frames / pt * side(height, ph) * side(width, pw)) as u64;
-        let widths = if bytes == 4 {
-            TOKEN_WIDTHS
-        } else {
-            TOKEN_WIDTHS_IN_HALF
-        };
         let kept = if cached { CACHED_WIDTHS * image } else { 0 };
-        (widths * (image + PROMPT_TOKENS) + kept) * self.width * bytes
+        (TOKEN_WIDTHS * (image + PROMPT_TOKENS) + kept) * self.width * bytes
     }
 
     /// Why nothing fits, and what would.

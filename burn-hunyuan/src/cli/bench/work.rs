@@ -7,6 +7,7 @@ use burn::{
     tensor::{DType, Device, FloatDType, Tensor},
 };
 use burn_hunyuan_dit::{Condition, Dit, DitConfig};
+use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::{Vae, VaeConfig};
 
@@ -185,7 +186,7 @@ impl Maker<'_> {
             Sizes::Official => official,
             Sizes::Tiny => part(&Model::tiny(self.device)?)?.config,
         };
-        let module = cast(init(&config), self.dtype);
+        let module = as_loaded(init(&config), self.dtype);
         Ok((config, module))
     }
 
@@ -292,13 +293,36 @@ impl Workload {
     }
 }
 
-/// Allocates the parameters, in `dtype`.
-fn cast<M: Module>(module: M, dtype: FloatDType) -> M {
-    struct Cast(FloatDType);
-    impl ModuleMapper for Cast {
+/// Allocates the parameters in `dtype`, in memory as loading leaves them.
+fn as_loaded<M: Module>(module: M, dtype: FloatDType) -> M {
+    struct AsLoaded {
+        dtype: FloatDType,
+        path: ParameterPath,
+    }
+    impl ModuleMapper for AsLoaded {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| tensor.cast(self.0))
+            let transposed = self.path.is_transposed();
+            param.map(|tensor| {
+                let learns = tensor.is_require_grad();
+                let mut tensor = tensor.cast(self.dtype);
+                if transposed {
+                    // Random values are as random in another order.
+                    let mut shape = tensor.dims();
+                    shape.reverse();
+                    tensor = tensor.reshape(shape).transpose();
+                }
+                tensor.detach().set_require_grad(learns)
+            })
         }
     }
-    module.map(&mut Cast(dtype))
+    module.map(&mut AsLoaded {
+        dtype,
+        path: ParameterPath::default(),
+    })
 }

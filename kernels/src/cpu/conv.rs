@@ -9,6 +9,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
+    conv_wide,
     planes::{Extents, LANES, Planes},
     simd::{for_each_cpu, multiply_add},
 };
@@ -51,13 +52,12 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> Fl
     let weight = |o: usize, i: usize, t: usize, k: usize| {
         weight[((o * extents.channels + i) * taps + t) * K * K + k]
     };
-    let packed = pack([bias.len(), extents.channels, taps], weight);
     let sources = |t: usize| {
         (0..taps)
             .map(move |k| (source_frame(t, k, taps), k))
             .collect()
     };
-    let mut out = correlate(&planes, &packed, taps, out_extents, extents.height, sources);
+    let mut out = correlate(&planes, weight, taps, out_extents, sources);
     let per_channel = out_extents.frames * out_extents.plane();
     let channels = out.par_chunks_mut(per_channel).enumerate();
     channels.for_each(|(index, values)| {
@@ -79,7 +79,6 @@ pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor
     let weight = |i: usize, o: usize, t: usize, k: usize| {
         weight[((o * channels + i) * taps + t) * K * K + (K * K - 1 - k)]
     };
-    let packed = pack([channels, out_extents.channels, taps], weight);
     let frames = extents.frames;
     let sources = |source: usize| {
         let pairs = (0..frames).flat_map(|t| (0..taps).map(move |k| (t, k)));
@@ -92,7 +91,7 @@ pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor
         width: extents.width + 2,
         ..extents
     };
-    let folded = correlate(&planes, &packed, taps, padded, padded.height, sources);
+    let folded = correlate(&planes, weight, taps, padded, sources);
     let mut out = vec![0.0; extents.len()];
     let pairs = out
         .par_chunks_exact_mut(extents.plane())
@@ -111,7 +110,7 @@ pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor
     extents.tensor(out)
 }
 
-/// Arranges weights for [`correlate`]: for each block of output channels, then each input channel
+/// Arranges weights for [`add_shifted`]: for each block of output channels, then each input channel
 /// and tap, the nine weights of all channels of the block. Channels that a block lacks are zero.
 fn pack(
     [outputs, inputs, taps]: [usize; 3],
@@ -135,14 +134,19 @@ fn pack(
 
 /// For every frame and channel of the output, the sum over the planes' channels, over the pairs of
 /// frame and tap that `sources` lists for the frame, and over 3×3 shifts.
+///
+/// `weight` takes the output's channel, the input's, tap and shift.
 fn correlate(
     planes: &Planes,
-    packed: &[Kernels],
+    weight: impl Fn(usize, usize, usize, usize) -> f32,
     taps: usize,
     out: Extents,
-    rows: usize,
     sources: impl Fn(usize) -> Vec<(usize, usize)>,
 ) -> Vec<f32> {
+    if conv_wide::pays(planes.channels, out.channels) {
+        return conv_wide::correlate(planes, weight, taps, out, sources);
+    }
+    let packed = pack([out.channels, planes.channels, taps], weight);
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let blocks = out.channels.div_ceil(CHANNELS);
     let mut values = vec![0.0; out.len()];
@@ -156,7 +160,7 @@ fn correlate(
         tasks[(batch * blocks + channel / CHANNELS) * out.frames + frame].push(plane);
     }
     // In the padded geometry the output's last row ends before the margins.
-    let length = (rows - 1) * planes.width + out.width;
+    let length = (out.height - 1) * planes.width + out.width;
     let scratch_row = length.next_multiple_of(LANES);
     let scratch = || vec![0.0; CHANNELS * scratch_row];
     let tasks = tasks.into_par_iter().enumerate();

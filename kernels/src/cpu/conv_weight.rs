@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     conv::{K, source_frame},
+    conv_wide,
     planes::{Extents, Planes},
     simd::{for_each_cpu, multiply_add},
 };
@@ -24,13 +25,33 @@ pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTenso
     // Zero where a row of the padded input has its margins.
     let gradients = Planes::new(gradient.storage(), out_extents, [[0, 0], [0, 2]], false);
     let (inputs, outputs) = (extents.channels, out_extents.channels);
+    let mut sums = match conv_wide::pays(inputs, outputs) {
+        true => conv_wide::correlate_channels(&planes, &gradients, taps),
+        false => correlate_channels(&planes, &gradients, taps),
+    };
+    if taps == 1 {
+        // Every tap saw the same frame.
+        let kernels = sums.chunks_exact(K * K);
+        sums = kernels.flat_map(|kernel| kernel.repeat(K)).collect();
+    }
+    let weight = TensorData::new(sums, [outputs, inputs, K, K, K]);
+    (
+        FlexTensor::from_data(weight),
+        bias_backward(gradient.storage(), out_extents),
+    )
+}
+
+/// For each tap and shift, the products of every channel of `gradients` with every channel of
+/// `planes`, summed up over frames and positions: `[out, in, taps, 3, 3]`.
+fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usize) -> Vec<f32> {
+    let (inputs, outputs) = (planes.channels, gradients.channels);
     let per_output = inputs * taps * K * K;
     let mut sums = vec![0.0; outputs * per_output];
     let blocks = sums.par_chunks_mut(ROWS * per_output).enumerate();
     blocks.for_each(|(block, sums)| {
         let rows = sums.len() / per_output;
-        for batch in 0..extents.batch {
-            for frame in 0..extents.frames {
+        for batch in 0..gradients.batch {
+            for frame in 0..planes.frames {
                 let first = gradients.start(batch, block * ROWS, frame);
                 let step = gradients.plane * gradients.frames;
                 // A block may have fewer rows; the first stands in and is not used.
@@ -64,16 +85,7 @@ pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTenso
             }
         }
     });
-    if taps == 1 {
-        // Every tap saw the same frame.
-        let kernels = sums.chunks_exact(K * K);
-        sums = kernels.flat_map(|kernel| kernel.repeat(K)).collect();
-    }
-    let weight = TensorData::new(sums, [outputs, inputs, K, K, K]);
-    (
-        FlexTensor::from_data(weight),
-        bias_backward(gradient.storage(), out_extents),
-    )
+    sums
 }
 
 /// The sum of the gradient over everything but channels.

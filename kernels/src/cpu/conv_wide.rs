@@ -1,13 +1,12 @@
-//! The causal 3×3×3 convolution of many channels, as matrix products.
+//! The sums of shifted planes that the causal 3×3×3 convolution and its gradients are made of, for many
+//! channels: as matrix products.
 //!
-//! As in `conv`, planes are padded once, and each of the kernel's taps sees the planes shifted by a
-//! fixed distance: so a tap is one product of its weights `[out, in]` with the planes
-//! `[in, positions]` where they lie. A stretch of positions takes all taps while its sums are in the
-//! processor's cache.
+//! Planes are padded once, and each of the kernel's weights sees the planes shifted by a fixed
+//! distance: so all weights of a tap and a shift, `[out, in]`, are one product with the planes
+//! `[in, positions]` where they lie.
 
-use std::{iter::repeat_n, ops::Range};
+use std::ops::Range;
 
-use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
 /// Channels from which products are faster than sums of shifted planes.
 const CHANNELS: usize = 48;
 
-/// Positions that take all taps at a time.
+/// Positions that take all weights at a time, while their sums are in the processor's cache.
 const POSITIONS: usize = 384;
 
 /// Stretches that are in memory beside the output at a time.
@@ -30,52 +29,95 @@ pub(super) fn pays(inputs: usize, outputs: usize) -> bool {
     inputs >= CHANNELS && outputs >= CHANNELS
 }
 
-/// The output.
-pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-    let [x, weight, bias] = [x, weight, bias].map(|x| x.to_contiguous());
-    let extents = Extents::of(&x);
-    let out_extents = extents.with_channels(bias.layout().num_elements());
-    let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
-    let taps = by_tap(weight.storage(), [out_extents.channels, extents.channels]);
-    // In the padded geometry the last row ends before the margins.
-    let length = (extents.height - 1) * planes.width + extents.width;
-    let bias: &[f32] = bias.storage();
+/// For every frame and channel of the output, the sum over the planes' channels, over the pairs of
+/// frame and tap that `sources` lists for the frame, and over 3×3 shifts.
+///
+/// `weight` takes the output's channel, the input's, tap and shift.
+pub(super) fn correlate(
+    planes: &Planes,
+    weight: impl Fn(usize, usize, usize, usize) -> f32,
+    taps: usize,
+    out: Extents,
+    sources: impl Fn(usize) -> Vec<(usize, usize)>,
+) -> Vec<f32> {
+    let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
+    let [inputs, outputs] = [planes.channels, out.channels];
+    // A matrix `[in, out]` for each tap and shift.
+    let mut weights = Vec::with_capacity(taps * K * K * inputs * outputs);
+    for (tap, k) in (0..taps).flat_map(|tap| (0..K * K).map(move |k| (tap, k))) {
+        for input in 0..inputs {
+            weights.extend((0..outputs).map(|output| weight(output, input, tap, k)));
+        }
+    }
+    let weights: Vec<View<'_>> = weights
+        .chunks_exact(inputs * outputs)
+        .map(|values| View::new(values, inputs, outputs).transpose())
+        .collect();
+
     let sums_of = |index: usize, stretch: &Range<usize>| {
-        let (batch, frame) = (index / extents.frames, index % extents.frames);
-        let positions = stretch.len();
-        let mut sums: Vec<f32> = bias.iter().flat_map(|&x| repeat_n(x, positions)).collect();
-        let tap_size = bias.len() * extents.channels;
-        for (tap, weights) in taps.chunks_exact(tap_size).enumerate() {
-            let [t, k] = [tap / (K * K), tap % (K * K)];
-            let source = planes.start(batch, 0, source_frame(frame, t, K));
-            let from = source + stretch.start + k / K * planes.width + k % K;
-            add_product(&mut sums, weights, &planes, from, positions);
+        let (batch, frame) = (index / out.frames, index % out.frames);
+        let mut sums = vec![0.0; outputs * stretch.len()];
+        for &(frame, tap) in &sources[frame] {
+            let start = planes.start(batch, 0, frame) + stretch.start;
+            for (k, weights) in weights[tap * K * K..][..K * K].iter().enumerate() {
+                let x = planes.shifted(start, k, stretch.len());
+                product(&mut sums, *weights, x, true);
+            }
         }
         sums
     };
 
-    let stretches: Vec<(usize, Range<usize>)> = (0..extents.batch * extents.frames)
+    // In the padded geometry the last row ends before the margins.
+    let length = (out.height - 1) * planes.width + out.width;
+    let stretches: Vec<(usize, Range<usize>)> = (0..out.batch * out.frames)
         .flat_map(|frame| {
             let starts = (0..length).step_by(POSITIONS);
             starts.map(move |start| (frame, start..length.min(start + POSITIONS)))
         })
         .collect();
-    let mut out = vec![0.0; out_extents.len()];
+    let mut values = vec![0.0; out.len()];
     for stretches in stretches.chunks(AT_ONCE) {
         let tasks = stretches.par_iter();
         let parts: Vec<_> = tasks
             .map(|(index, stretch)| sums_of(*index, stretch))
             .collect();
         for ((index, stretch), sums) in stretches.iter().zip(parts) {
-            let (batch, frame) = (index / extents.frames, index % extents.frames);
+            let (batch, frame) = (index / out.frames, index % out.frames);
             for (channel, sums) in sums.chunks_exact(stretch.len()).enumerate() {
-                let plane = (batch * bias.len() + channel) * extents.frames + frame;
-                let plane = &mut out[plane * extents.plane()..][..extents.plane()];
-                without_margins(sums, stretch, [extents.width, planes.width], plane);
+                let plane = (batch * outputs + channel) * out.frames + frame;
+                let plane = &mut values[plane * out.plane()..][..out.plane()];
+                without_margins(sums, stretch, [out.width, planes.width], plane);
             }
         }
     }
-    out_extents.tensor(out)
+    values
+}
+
+/// For each tap and shift, the products of every channel of `gradients` with every channel of
+/// `planes`, summed up over frames and positions: `[out, in, taps, 3, 3]`. `gradients` has zeros in
+/// the margins, and rows as wide as those of `planes`.
+pub(super) fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usize) -> Vec<f32> {
+    let [inputs, outputs] = [planes.channels, gradients.channels];
+    let batches = gradients.batch;
+    let sums_of = |index: usize| {
+        let (tap, k) = (index / (K * K), index % (K * K));
+        let mut sums = vec![0.0; outputs * inputs];
+        for (batch, frame) in (0..batches).flat_map(|b| (0..planes.frames).map(move |f| (b, f))) {
+            // The last row's margin lies beyond the shifted planes.
+            let positions = gradients.plane - (K - 1);
+            let gradients = gradients.shifted(gradients.start(batch, 0, frame), 0, positions);
+            let source = planes.start(batch, 0, source_frame(frame, tap, taps));
+            let x = planes.shifted(source, k, positions);
+            product(&mut sums, gradients, x.transpose(), true);
+        }
+        sums
+    };
+    let count = taps * K * K;
+    let sums: Vec<Vec<f32>> = (0..count).into_par_iter().map(sums_of).collect();
+    let pairs = 0..outputs * inputs;
+    pairs
+        .flat_map(|pair| sums.iter().map(move |sums| sums[pair]))
+        .collect()
 }
 
 /// Copies a stretch of a plane whose rows have margins to where it belongs without them.
@@ -95,25 +137,12 @@ fn without_margins(
     }
 }
 
-/// Weights `[out, in, 3, 3, 3]` as a matrix `[in, out]` for each tap.
-fn by_tap(weight: &[f32], [outputs, inputs]: [usize; 2]) -> Vec<f32> {
-    let taps = K * K * K;
-    let mut out = vec![0.0; weight.len()];
-    for (pair, kernel) in weight.chunks_exact(taps).enumerate() {
-        let (output, input) = (pair / inputs, pair % inputs);
-        for (tap, value) in kernel.iter().enumerate() {
-            out[(tap * inputs + input) * outputs + output] = *value;
-        }
+impl Planes {
+    /// So many positions of all channels of a frame, from `start` in its first channel on, shifted by
+    /// `k` of the 3×3 places of the kernel: `[channels, positions]`.
+    fn shifted(&self, start: usize, k: usize, positions: usize) -> View<'_> {
+        let from = start + k / K * self.width + k % K;
+        let stride = self.frames * self.plane;
+        View::apart(&self.values[from..], self.channels, positions, stride)
     }
-    out
-}
-
-/// Adds the product of `weights`, `[in, out]`, and of `positions` values of all channels of a frame
-/// of `planes`, the first channel's beginning at `from`; `sums` is `[out, positions]`.
-fn add_product(sums: &mut [f32], weights: &[f32], planes: &Planes, from: usize, positions: usize) {
-    let (outputs, inputs) = (sums.len() / positions, planes.channels);
-    let weights = View::new(weights, inputs, outputs).transpose();
-    let stride = planes.frames * planes.plane;
-    let x = View::apart(&planes.values[from..], inputs, positions, stride);
-    product(sums, weights, x, true);
 }

@@ -9,8 +9,8 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `conv` | the VAE's convolution, and its gradient for the input, as sums of shifted planes |
-//! | `conv_wide` | the same of many channels as matrix products |
 //! | `conv_weight` | its gradients for weight and bias |
+//! | `conv_wide` | the sums of these two, for many channels, as matrix products |
 //! | `planes` | clips as planes with margins |
 //! | `norm` | the VAE's normalisation and its gradient |
 //! | `tokens` | what the transformers call |
@@ -211,11 +211,7 @@ impl CpuOps for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let [outputs, inputs, ..] = weight.layout().shape().dims::<5>();
-        match conv_wide::pays(inputs, outputs) {
-            true => conv_wide::forward(x, weight, bias),
-            false => conv::forward(x, weight, bias),
-        }
+        conv::forward(x, weight, bias)
     }
 
     fn group_norm(

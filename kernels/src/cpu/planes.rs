@@ -60,6 +60,7 @@ pub(super) struct Planes {
     pub width: usize,
     /// Values of a plane, margins included.
     pub plane: usize,
+    pub batch: usize,
     pub channels: usize,
     pub frames: usize,
 }
@@ -102,6 +103,7 @@ impl Planes {
             values,
             width: padded_width,
             plane,
+            batch: extents.batch,
             channels: extents.channels,
             frames: extents.frames,
         }

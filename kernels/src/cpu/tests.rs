@@ -62,6 +62,7 @@ fn convolution_is_the_composed_one_with_its_gradients() {
         (2, 5, 3, 5, 1, 3),
         (1, 4, 17, 3, 33, 40),
         (2, 48, 50, 2, 9, 47),
+        (1, 50, 48, 1, 6, 5),
     ] {
         let shape = [batch, inputs, frames, height, width];
         let tensors = [

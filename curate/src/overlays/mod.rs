@@ -125,6 +125,9 @@ const TEXT_SECONDS: f64 = 1.5;
 const STRETCH: f64 = 0.5;
 /// Fewer pictures do not show what stays.
 const FEW: usize = 6;
+/// In a row of text, edges stay only if all pictures have this share of their energy in common: lines
+/// that take turns in one place have rows and strokes in common, and may share half of it.
+const IN_ROWS: f32 = 0.8;
 /// Regions are this many pixels larger than what was found: outlines, shadows, blur.
 const MARGIN: usize = 3;
 
@@ -138,8 +141,13 @@ pub fn find(frames: &[Frame], config: &Config) -> Overlays {
     let borders = borders::find(frames, config.border_tolerance);
     let clip = Observed::of(frames, config);
 
-    let mut edges = clip.differences().edges(config.edge, config.coherence);
-    edges.forget(&borders);
+    let differences = clip.differences();
+    let edges_that_stay = |coherence: f32| {
+        let mut edges = differences.edges(config.edge, coherence);
+        edges.forget(&borders);
+        edges
+    };
+    let edges = edges_that_stay(config.coherence);
     let cells = Cells::new(&edges, &clip.mean);
     let few = frames.len() < FEW;
     let stillness = if few { 1.0 } else { cells.stillness() };
@@ -151,10 +159,17 @@ pub fn find(frames: &[Frame], config: &Config) -> Overlays {
         .map(|block| (block.area, (block.clearness / 128.0).min(1.0)))
         .collect();
     if stillness < config.still {
+        let texts: Vec<Area> = found.iter().map(|(area, _)| *area).collect();
         for shape in cells.shapes(&clip.thirds) {
             if !found.iter().any(|(area, _)| area.overlaps(&shape.area)) {
                 found.push((shape.area, shape.strength));
             }
+        }
+        if !texts.is_empty() {
+            let edges = edges_that_stay(config.coherence.max(IN_ROWS));
+            let mut shapes = Cells::new(&edges, &clip.mean).shapes(&clip.thirds);
+            shapes.retain(|shape| texts.iter().any(|text| shape.is_beside(text)));
+            found.extend(shapes.iter().map(|shape| (shape.area, shape.strength)));
         }
     }
     let region = |(area, strength): (Area, f32)| {

@@ -32,7 +32,14 @@ impl Shape {
             && self.strength >= 0.3
             && self.around <= 0.3
             && self.spread >= 0.1
-            && self.lasting >= 0.88
+            && self.lasting >= 0.75
+    }
+
+    /// Whether this is a logo in a row of text whose lines change. What stays along half of the row or
+    /// more is the text, and of what lines have in common most edges belong to letters that change.
+    pub(super) fn is_beside(&self, text: &Area) -> bool {
+        let short = 2 * self.area.width() < text.width();
+        self.area.overlaps(text) && short && self.strength >= 0.5
     }
 }
 

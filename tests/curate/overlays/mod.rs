@@ -274,6 +274,33 @@ fn subtitles_are_cut_away_and_a_mark_across_the_middle_is_not() {
     assert_eq!(nothing.crop(&Config::default()), Decision::Keep);
 }
 
+/// Text that changes shares its rows with the logo, so that both look like one block.
+#[test]
+fn a_logo_in_a_row_of_changing_subtitles_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |logo: bool| {
+        let mut drawn = subtitle(2);
+        if logo {
+            let mut picture = RgbaImage::new(WIDTH, HEIGHT);
+            let look = Look {
+                color: [255; 3],
+                alpha: 1.0,
+                backing: Backing::Outline,
+                height: 17.0,
+            };
+            let line = letters::width(LINES[3], look.height);
+            let x = (WIDTH as f32 - line) / 2.0 - letters::width("TV", look.height) - look.height;
+            letters::write(&mut picture, "TV", x, 0.06 * HEIGHT as f32, look);
+            drawn.pictures.push(picture);
+            drawn.filter += "[two];[two][3:v]overlay";
+        }
+        let pan = footage::all(9).swap_remove(0);
+        found(&case(folder.path(), usize::from(logo), &pan, drawn).found)
+    };
+    assert_eq!(row(false), [false, true, false]);
+    assert_eq!(row(true), [false, true, true]);
+}
+
 /// The same on real clips: `tests/reference/overlays.py CLIP… --output DIR` draws on them.
 #[test]
 #[ignore = "needs cases from tests/reference/overlays.py in the folder OVERLAY_CASES"]

@@ -139,7 +139,7 @@ impl<'a> Machine<'a> {
                 b'h' => self.recall(1)?,   // BINGET
                 b'j' => self.recall(4)?,   // LONG_BINGET
                 b't' => {
-                    let values = self.to_mark()?; // TUPLE
+                    let values = self.above_mark()?; // TUPLE
                     self.stack.push(Value::tuple(values));
                 }
                 count @ 0x85..=0x87 => {
@@ -161,11 +161,11 @@ impl<'a> Machine<'a> {
                     self.set(vec![key, value]);
                 }
                 b'u' => {
-                    let values = self.to_mark()?; // SETITEMS
+                    let values = self.above_mark()?; // SETITEMS
                     self.set(values);
                 }
                 b'a' => drop(self.pop()?), // APPEND, to a list: of no use here
-                b'e' => drop(self.to_mark()?), // APPENDS
+                b'e' => drop(self.above_mark()?), // APPENDS
                 b'b' => drop(self.pop()?), // BUILD: attributes
                 other => return Err(format!("the opcode {other:#x} is not known")),
             }
@@ -210,7 +210,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Takes everything above the last mark, and the mark.
-    fn to_mark(&mut self) -> Result<Vec<Value>, String> {
+    fn above_mark(&mut self) -> Result<Vec<Value>, String> {
         let is_mark = |value: &Value| *value == Value::Mark;
         let mark = self.stack.iter().rposition(is_mark).ok_or(EMPTY)?;
         let values = self.stack.split_off(mark + 1);

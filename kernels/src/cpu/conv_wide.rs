@@ -42,11 +42,12 @@ pub(super) fn correlate(
 ) -> Vec<f32> {
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let [inputs, outputs] = [planes.channels, out.channels];
-    // A matrix `[in, out]` for each tap and shift.
-    let mut weights = Vec::with_capacity(taps * K * K * inputs * outputs);
-    for (tap, k) in (0..taps).flat_map(|tap| (0..K * K).map(move |k| (tap, k))) {
-        for input in 0..inputs {
-            weights.extend((0..outputs).map(|output| weight(output, input, tap, k)));
+    // A matrix `[in, out]` for each tap and shift; those of two channels are read together.
+    let mut weights = vec![0.0; taps * K * K * inputs * outputs];
+    for (input, output) in (0..inputs).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
+        let places = weights[input * outputs + output..].iter_mut();
+        for (place, value) in places.step_by(inputs * outputs).enumerate() {
+            *value = weight(output, input, place / (K * K), place % (K * K));
         }
     }
     let weights: Vec<View<'_>> = weights

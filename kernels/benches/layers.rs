@@ -26,7 +26,8 @@ const WIDTH: usize = HEADS * HEAD;
 
 fn random<const D: usize>(shape: [usize; D], dtype: DType) -> Tensor<D> {
     let options = (&Device::flex(), DType::F32);
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), options).cast(dtype)
+    let values: Tensor<D> = Tensor::random(shape, Distribution::Normal(0.0, 1.0), options);
+    values.cast(dtype)
 }
 
 /// Times both forms of a layer on the same input.

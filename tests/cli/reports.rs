@@ -222,6 +222,8 @@ fn bench_compare_tells_of_every_device() {
             .unwrap()
             .contains("flex:9")
     );
+    desk.run("bench compare --devices flex clip --output none")
+        .fails(2, &["--output", "before"]);
     desk.run("bench compare --devices flex --output none dit --runs 0")
         .fails(1, &["--runs"]);
     assert!(!desk.path("none").exists());

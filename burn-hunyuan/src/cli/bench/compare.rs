@@ -29,7 +29,7 @@ pub(super) struct Compare {
     /// The folder for table.md, report.json and chart.svg
     #[arg(long, value_name = "DIR", default_value = "bench-compare")]
     output: PathBuf,
-    /// The component and its options, as `bench` takes them
+    /// The component and its options, as `bench` takes them; the options above stand before it
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -84,6 +84,17 @@ impl Row {
 
 impl Compare {
     pub fn run(self) -> Result<()> {
+        let ours = |argument: &&String| {
+            let name = argument.split('=').next();
+            matches!(name, Some("--device" | "--devices" | "--output"))
+        };
+        if let Some(option) = self.workload.iter().find(ours) {
+            return Err(Error::Request(format!(
+                "{option} after the component is not for `compare`; the devices and the folder are \
+                 named before it: bench compare --devices flex,wgpu --output DIR {} …",
+                self.workload[0]
+            )));
+        }
         let mut names = self.devices.clone();
         if names.is_empty() {
             let real = device::list().into_iter().filter(|d| !d.software_adapter);

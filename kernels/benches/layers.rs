@@ -1,5 +1,5 @@
 //! The layers written for burn's CPU backend beside the same layers composed of tensor operations:
-//! `cargo bench -p burn-hunyuan-kernels --features bench`. Sizes are those of the published model, a
+//! `cargo bench -p burn-hunyuan-kernels --features bench --bench layers`. Sizes are those of the published model, a
 //! short clip's tokens.
 
 use burn::{
@@ -48,99 +48,110 @@ fn both<const D: usize, const O: usize, const P: usize>(
 
 fn transformer(criterion: &mut Criterion) {
     for dtype in [DType::F32, DType::BF16] {
-        let device = Device::flex();
-        let x = random([1, TOKENS, WIDTH], dtype);
-        let (y, each) = (
-            random([1, TOKENS, WIDTH], dtype),
-            random([1, 1, WIDTH], dtype),
-        );
-        both(
-            criterion,
-            "modulated norm",
-            &x,
-            |x| modulated_norm(x, each.clone(), each.clone(), 1e-6),
-            |x| {
-                let x = x.cast(DType::F32);
-                let centred = x.clone() - x.mean_dim(2);
-                let variance = centred.clone().square().mean_dim(2);
-                let normal = (centred / (variance + 1e-6).sqrt()).cast(dtype);
-                normal * (each.clone() + 1.0) + each.clone()
-            },
-        );
-        both(
-            criterion,
-            "gated residual",
-            &x,
-            |x| add_gated(x, y.clone(), each.clone()),
-            |x| x + y.clone() * each.clone(),
-        );
-        both(criterion, "tanh GELU", &x, gelu_tanh, |x| {
-            let u = (x.clone() * x.clone() * 0.044_715 + 1.0) * x.clone() * 1.595_769_1;
-            x * sigmoid(u)
-        });
-
-        // Weights in the order of a file, transposed when loaded.
-        let weight = random::<2>([4 * WIDTH, WIDTH], dtype).transpose();
-        let mut layer = LinearConfig::new(WIDTH, 4 * WIDTH).init(&device);
-        layer.weight = layer.weight.map(|_| weight.clone());
-        layer.bias = layer.bias.map(|bias| bias.map(|bias| bias.cast(dtype)));
-        let bias = layer.bias.as_ref().map(Param::val);
-        both(
-            criterion,
-            "linear",
-            &x,
-            |x| linear(&layer, x),
-            |x| module::linear(x, weight.clone(), bias.clone()),
-        );
-
-        let q = random([1, TOKENS, HEADS, HEAD], dtype);
-        let mut norm = RmsNormConfig::new(HEAD).init(&device);
-        norm.weight = norm.weight.map(|weight| weight.cast(dtype));
-        let scale = norm.weight.val();
-        both(
-            criterion,
-            "RMS norm of heads",
-            &q,
-            |q| norm.forward(q),
-            |q| {
-                let x = q.cast(DType::F32);
-                let root = (x.clone().square().mean_dim(3) + 1e-6).sqrt();
-                (x / root).cast(dtype) * scale.clone().unsqueeze()
-            },
-        );
-        let angles = random([TOKENS, HEAD / 2], DType::F32);
-        let (cos, sin) = (angles.clone().cos(), angles.sin());
-        both(
-            criterion,
-            "rotary embedding",
-            &q,
-            |q| rotate_pairs(q, cos.clone(), sin.clone()),
-            |q| {
-                let pairs = q.cast(DType::F32).reshape([1, TOKENS, HEADS, HEAD / 2, 2]);
-                let (even, odd) = (pairs.clone().narrow(4, 0, 1), pairs.narrow(4, 1, 1));
-                let [cos, sin] =
-                    [&cos, &sin].map(|x| x.clone().reshape([1, TOKENS, 1, HEAD / 2, 1]));
-                let turned = vec![
-                    even.clone() * cos.clone() - odd.clone() * sin.clone(),
-                    odd * cos + even * sin,
-                ];
-                Tensor::cat(turned, 4)
-                    .reshape([1, TOKENS, HEADS, HEAD])
-                    .cast(dtype)
-            },
-        );
-        let q = random([1, HEADS, TOKENS, HEAD], dtype);
-        both(
-            criterion,
-            "attention",
-            &q,
-            |q| attention(q.clone(), q.clone(), q),
-            |q| {
-                let scores = q.clone().matmul(q.clone().transpose()) / (HEAD as f64).sqrt();
-                softmax(scores, 3).matmul(q)
-            },
-        );
+        tokens(criterion, dtype);
+        product(criterion, dtype);
+        heads(criterion, dtype);
     }
+}
+
+/// What works on the tokens one by one.
+fn tokens(criterion: &mut Criterion, dtype: DType) {
+    let x = random([1, TOKENS, WIDTH], dtype);
+    let (y, each) = (
+        random([1, TOKENS, WIDTH], dtype),
+        random([1, 1, WIDTH], dtype),
+    );
+    both(
+        criterion,
+        "modulated norm",
+        &x,
+        |x| modulated_norm(x, each.clone(), each.clone(), 1e-6),
+        |x| {
+            let x = x.cast(DType::F32);
+            let centred = x.clone() - x.mean_dim(2);
+            let variance = centred.clone().square().mean_dim(2);
+            let normal = (centred / (variance + 1e-6).sqrt()).cast(dtype);
+            normal * (each.clone() + 1.0) + each.clone()
+        },
+    );
+    both(
+        criterion,
+        "gated residual",
+        &x,
+        |x| add_gated(x, y.clone(), each.clone()),
+        |x| x + y.clone() * each.clone(),
+    );
+    both(criterion, "tanh GELU", &x, gelu_tanh, |x| {
+        let u = (x.clone() * x.clone() * 0.044_715 + 1.0) * x.clone() * 1.595_769_1;
+        x * sigmoid(u)
+    });
+}
+
+fn product(criterion: &mut Criterion, dtype: DType) {
+    let x = random([1, TOKENS, WIDTH], dtype);
+    // Weights in the order of a file, transposed when loaded.
+    let weight = random::<2>([4 * WIDTH, WIDTH], dtype).transpose();
+    let mut layer = LinearConfig::new(WIDTH, 4 * WIDTH).init(&Device::flex());
+    layer.weight = layer.weight.map(|_| weight.clone());
+    layer.bias = layer.bias.map(|bias| bias.map(|bias| bias.cast(dtype)));
+    let bias = layer.bias.as_ref().map(Param::val);
+    both(
+        criterion,
+        "linear",
+        &x,
+        |x| linear(&layer, x),
+        |x| module::linear(x, weight.clone(), bias.clone()),
+    );
+}
+
+/// What works on queries and keys.
+fn heads(criterion: &mut Criterion, dtype: DType) {
+    let q = random([1, TOKENS, HEADS, HEAD], dtype);
+    let mut norm = RmsNormConfig::new(HEAD).init(&Device::flex());
+    norm.weight = norm.weight.map(|weight| weight.cast(dtype));
+    let scale = norm.weight.val();
+    both(
+        criterion,
+        "RMS norm of heads",
+        &q,
+        |q| norm.forward(q),
+        |q| {
+            let x = q.cast(DType::F32);
+            let root = (x.clone().square().mean_dim(3) + 1e-6).sqrt();
+            (x / root).cast(dtype) * scale.clone().unsqueeze()
+        },
+    );
+    let angles = random([TOKENS, HEAD / 2], DType::F32);
+    let (cos, sin) = (angles.clone().cos(), angles.sin());
+    both(
+        criterion,
+        "rotary embedding",
+        &q,
+        |q| rotate_pairs(q, cos.clone(), sin.clone()),
+        |q| {
+            let pairs = q.cast(DType::F32).reshape([1, TOKENS, HEADS, HEAD / 2, 2]);
+            let (even, odd) = (pairs.clone().narrow(4, 0, 1), pairs.narrow(4, 1, 1));
+            let [cos, sin] = [&cos, &sin].map(|x| x.clone().reshape([1, TOKENS, 1, HEAD / 2, 1]));
+            let turned = vec![
+                even.clone() * cos.clone() - odd.clone() * sin.clone(),
+                odd * cos + even * sin,
+            ];
+            Tensor::cat(turned, 4)
+                .reshape([1, TOKENS, HEADS, HEAD])
+                .cast(dtype)
+        },
+    );
+    let q = random([1, HEADS, TOKENS, HEAD], dtype);
+    both(
+        criterion,
+        "attention",
+        &q,
+        |q| attention(q.clone(), q.clone(), q),
+        |q| {
+            let scores = q.clone().matmul(q.clone().transpose()) / (HEAD as f64).sqrt();
+            softmax(scores, 3).matmul(q)
+        },
+    );
 }
 
 fn vae(criterion: &mut Criterion) {

@@ -2,8 +2,11 @@
 
 use ::safetensors::Dtype;
 use burn::tensor::{Element, FloatDType, Shape, TensorData};
+use bytemuck::Pod;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::ops::Range;
 
 use super::{Encoding, Error, StoredTensor, Weights};
 
@@ -13,7 +16,7 @@ const TASK: usize = 1 << 16;
 const BLOCK: usize = 1 << 10;
 
 /// A float that weights are loaded as.
-trait Value: Element + Copy + Default + Send {
+trait Value: Element + Copy + Pod + Send {
     /// Its stored form.
     const STORED: Dtype;
     fn from_le(bytes: &[u8]) -> Self;
@@ -97,9 +100,32 @@ fn fill<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]) -
         .reduce(|| true, |a, b| a & b)
 }
 
+/// Zeros that the system has not handed out yet.
+fn zeros<T: Value>(len: usize) -> Vec<T> {
+    let values: Vec<T> = bytemuck::zeroed_vec(len);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    on_huge_pages(bytemuck::cast_slice::<T, u8>(&values).as_ptr_range());
+    values
+}
+
+/// Asks for huge pages behind large `memory`: page after page, the system takes as long to clear it
+/// as the disk to read what goes there.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn on_huge_pages(memory: Range<*const u8>) {
+    const PAGE: usize = 4096;
+    const LARGE: usize = 4 << 20;
+    let start = (memory.start as usize).next_multiple_of(PAGE);
+    let len = (memory.end as usize / PAGE * PAGE).saturating_sub(start);
+    if len >= LARGE {
+        // SAFETY: advice on whole pages of memory that is allocated; no byte changes. Where there
+        // are no huge pages the call fails, and all stays as it was.
+        unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_HUGEPAGE) };
+    }
+}
+
 /// Reads a tensor as `T`, with its bytes copied once.
 fn read_as<T: Value>(name: &str, tensor: &StoredTensor) -> Result<TensorData, Error> {
-    let mut values = vec![T::default(); tensor.elements()];
+    let mut values = zeros::<T>(tensor.elements());
     let (encoding, scale) = (tensor.encoding(), tensor.scale());
     let (mut filled, mut finite) = (0, true);
     if encoding.block_len() == 1 {

@@ -11,7 +11,7 @@ use super::{
     Encoding, Error, StoredTensor, Weights, convert,
     pickle::{self, Described},
     pt,
-    storage::MappedFile,
+    storage::WeightsFile,
 };
 
 /// Opens a file that has weights in float8, with their scales.
@@ -21,7 +21,7 @@ pub(super) fn open(path: &Path) -> Result<Weights, Error> {
         format: "PyTorch",
         reason,
     };
-    let file = Arc::new(MappedFile::open(path)?);
+    let file = Arc::new(WeightsFile::open(path)?);
     let archive = Archive::open(path).map_err(|e| malformed(e.to_string()))?;
     let mut weights = Weights::new(path);
     for (name, tensor) in pickle::tensors(&archive.pickle).map_err(malformed)? {

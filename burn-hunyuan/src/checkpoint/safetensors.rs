@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use ::safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
 
-use super::{BlockType, Encoding, Error, StoredTensor, Weights, storage::MappedFile};
+use super::{BlockType, Encoding, Error, StoredTensor, Weights, storage::WeightsFile};
 
 /// The entry of a file's header that says in which block format its U8 tensors are, whose last axis
 /// is then one of bytes.
@@ -12,7 +12,7 @@ pub(super) const BLOCKS: &str = "u8_blocks";
 
 /// Opens a file; its header is read, and checked against the file's size.
 pub(super) fn open(path: &Path) -> Result<Weights, Error> {
-    let file = Arc::new(MappedFile::open(path)?);
+    let file = Arc::new(WeightsFile::open(path)?);
     let (header, metadata) = SafeTensors::read_metadata(file.bytes())
         .map_err(|error| refused(path, file.bytes(), error))?;
     let data = size_of::<u64>() + header;
@@ -62,7 +62,7 @@ fn malformed(path: &Path, reason: String) -> Error {
 
 /// The free-form entries of a file's header; none of another format's.
 pub(super) fn metadata(path: &Path) -> Result<HashMap<String, String>, Error> {
-    let file = MappedFile::open(path)?;
+    let file = WeightsFile::open(path)?;
     let metadata = SafeTensors::read_metadata(file.bytes())
         .ok()
         .and_then(|(_, header)| header.metadata().clone());

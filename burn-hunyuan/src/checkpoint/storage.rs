@@ -2,8 +2,10 @@
 
 use std::{
     fs::File,
+    io::{Read, Seek, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use memmap2::Mmap;
@@ -20,17 +22,19 @@ pub(super) trait Storage: Send + Sync {
     fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
 }
 
-/// A memory-mapped file.
-pub(super) struct MappedFile {
+/// A file of weights. Its header is looked at through a mapping; tensors are read, because a page of
+/// a mapping costs more than the copy of its bytes, and would count as this process's memory.
+pub(super) struct WeightsFile {
     path: PathBuf,
     map: Mmap,
+    file: Mutex<File>,
 }
 
-/// Bytes mapped in at a time: enough for all cores, little beside a model.
-const SLAB: usize = 32 << 20;
+/// Bytes read at a time: enough for all cores, little beside a model.
+const PIECE: usize = 4 << 20;
 
-impl MappedFile {
-    /// Maps `path`; no byte is read yet.
+impl WeightsFile {
+    /// Opens `path`; no byte is read yet.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::Io {
             path: path.to_path_buf(),
@@ -38,14 +42,13 @@ impl MappedFile {
         };
         let file = File::open(path).map_err(io)?;
         // SAFETY: the map is read-only and private. A file that another program shortens while
-        // it is read raises SIGBUS, as with every program that maps weights; nothing here can
-        // turn that into other behaviour.
+        // its header is read raises SIGBUS, as with every program that maps weights; nothing here
+        // can turn that into other behaviour.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        #[cfg(unix)]
-        let _ = map.advise(memmap2::Advice::Sequential);
         Ok(Self {
             path: path.to_path_buf(),
             map,
+            file: Mutex::new(file),
         })
     }
 
@@ -54,32 +57,30 @@ impl MappedFile {
         &self.map
     }
 
-    /// Lets the kernel take back the pages of `range`: they count as this process's memory, and a
-    /// model is as large as its file.
-    fn release(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        // SAFETY: the map is read-only, so no change can be lost: a later access reads the same
-        // bytes from the file again.
-        let _ = unsafe {
-            let advice = memmap2::UncheckedAdvice::DontNeed;
-            self.map
-                .unchecked_advise_range(advice, range.start, range.len())
-        };
-        #[cfg(not(unix))]
-        let _ = range;
+    /// Fills `piece` from the bytes that begin at `start`.
+    fn read_piece(&self, start: usize, piece: &mut [u8]) -> std::io::Result<()> {
+        // Every reader says where it reads, so that none depends on where another stopped.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start as u64))?;
+        file.read_exact(piece)
     }
 }
 
-impl Storage for MappedFile {
+impl Storage for WeightsFile {
     fn path(&self) -> &Path {
         &self.path
     }
 
     fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        for start in range.clone().step_by(SLAB) {
-            let slab = start..range.end.min(start + SLAB);
-            consume(&self.map[slab.clone()]);
-            self.release(slab);
+        let mut piece = vec![0; range.len().min(PIECE)];
+        for start in range.clone().step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min(range.end - start)];
+            let read = self.read_piece(start, piece);
+            read.map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
+            consume(piece);
         }
         Ok(())
     }

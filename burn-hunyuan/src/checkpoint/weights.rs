@@ -2,179 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ::safetensors::Dtype;
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::FloatDType;
 
-use super::{
-    Encoding, Error, gguf,
-    lora::Update,
-    pt, safetensors, scales,
-    storage::{Memory, Storage},
-};
-
-/// A contiguous run of bytes.
-#[derive(Clone)]
-struct Span {
-    storage: Arc<dyn Storage>,
-    range: Range<usize>,
-}
-
-/// A tensor of a checkpoint, not yet read.
-///
-/// Rows (slices along the first axis) are contiguous, so selecting and joining them costs nothing:
-/// the tensor is a list of byte ranges.
-#[derive(Clone)]
-pub struct StoredTensor {
-    encoding: Encoding,
-    /// Factor of every value.
-    scale: f32,
-    shape: Vec<usize>,
-    /// At least one.
-    spans: Vec<Span>,
-}
-
-impl std::fmt::Debug for StoredTensor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {:?} of {}",
-            self.encoding,
-            self.shape,
-            self.path().display()
-        )
-    }
-}
-
-impl StoredTensor {
-    /// A tensor stored in one piece.
-    pub(super) fn new(
-        encoding: impl Into<Encoding>,
-        shape: Vec<usize>,
-        storage: Arc<dyn Storage>,
-        range: Range<usize>,
-    ) -> Self {
-        Self {
-            encoding: encoding.into(),
-            scale: 1.0,
-            shape,
-            spans: vec![Span { storage, range }],
-        }
-    }
-
-    /// A tensor of f32 values in memory. `name` stands in for the file in messages.
-    pub(super) fn in_memory(name: impl Into<PathBuf>, values: TensorData) -> Self {
-        let shape = values.shape().as_slice().to_vec();
-        let bytes = values.convert::<f32>().bytes().to_vec();
-        let range = 0..bytes.len();
-        Self::new(Dtype::F32, shape, Arc::new(Memory::new(name, bytes)), range)
-    }
-
-    /// Number format.
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
-    /// What the stored numbers are multiplied with when they are read.
-    pub fn scale(&self) -> f32 {
-        self.scale
-    }
-
-    /// The same tensor `scale` times.
-    pub(super) fn scaled(mut self, scale: f32) -> Self {
-        self.scale *= scale;
-        self
-    }
-
-    /// Extents, outermost first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Size in the file, in bytes.
-    pub fn byte_len(&self) -> usize {
-        self.spans.iter().map(|span| span.range.len()).sum()
-    }
-
-    /// The file that holds it (the first, if several do).
-    pub fn path(&self) -> &Path {
-        self.spans[0].storage.path()
-    }
-
-    /// The slices `rows` of the first axis, or `None` where there are fewer.
-    pub fn rows(&self, rows: Range<usize>) -> Option<Self> {
-        let (&first, rest) = self.shape.split_first()?;
-        if rows.is_empty() || rows.end > first {
-            return None;
-        }
-        let row = self.byte_len() / first;
-        let mut skip = rows.start * row;
-        let mut left = rows.len() * row;
-        let mut spans = Vec::new();
-        for span in &self.spans {
-            let len = span.range.len();
-            let start = span.range.start + skip.min(len);
-            let end = span.range.end.min(start + left);
-            skip = skip.saturating_sub(len);
-            left -= end - start;
-            if start < end {
-                spans.push(Span {
-                    storage: span.storage.clone(),
-                    range: start..end,
-                });
-            }
-        }
-        let shape = [&[rows.len()], rest].concat();
-        Some(Self {
-            shape,
-            spans,
-            ..*self
-        })
-    }
-
-    /// This tensor and then `other` along the first axis, or `None` where they do not fit.
-    pub fn then(mut self, other: Self) -> Option<Self> {
-        let (own, others) = ((self.encoding, self.scale), (other.encoding, other.scale));
-        if own != others || self.shape.get(1..)? != other.shape.get(1..)? {
-            return None;
-        }
-        self.shape[0] += other.shape[0];
-        self.spans.extend(other.spans);
-        Some(self)
-    }
-
-    /// The same elements with another shape, or `None` where their number differs.
-    pub fn reshaped(mut self, shape: Vec<usize>) -> Option<Self> {
-        if shape.iter().product::<usize>() != self.elements() {
-            return None;
-        }
-        self.shape = shape;
-        Some(self)
-    }
-
-    /// All bytes, as stored: little-endian, the last axis contiguous.
-    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(self.byte_len());
-        self.read(&mut |piece| bytes.extend_from_slice(piece))?;
-        Ok(bytes)
-    }
-
-    /// Passes all bytes to `consume` in pieces of whole elements, in order.
-    pub(super) fn read(&self, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        self.spans
-            .iter()
-            .try_for_each(|span| span.storage.read(span.range.clone(), consume))
-    }
-}
+use super::{Encoding, Error, StoredTensor, gguf, lora::Update, pt, safetensors, scales};
 
 /// The tensors of a checkpoint by name. Opening reads headers only.
 #[derive(Clone)]
@@ -268,7 +103,7 @@ impl Weights {
             let tensors = self
                 .tensors
                 .values()
-                .filter(|tensor| formats(tensor.encoding));
+                .filter(|tensor| formats(tensor.encoding()));
             tensors.map(StoredTensor::byte_len).sum()
         };
         let plain = |dtype| bytes_in(&|encoding| encoding == Encoding::Plain(dtype));
@@ -284,7 +119,7 @@ impl Weights {
 
     /// Whether weights are in formats that they have to be decoded from to compute with them.
     pub fn is_compressed(&self) -> bool {
-        let mut encodings = self.tensors.values().map(|tensor| tensor.encoding);
+        let mut encodings = self.tensors.values().map(|tensor| tensor.encoding());
         encodings.any(|encoding| encoding.is_float() && !encoding.is_computed())
     }
 

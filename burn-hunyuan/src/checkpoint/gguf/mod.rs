@@ -8,12 +8,12 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use ::safetensors::Dtype;
 
-use super::{Encoding, Error, StoredTensor, Weights, encoding::BlockType, storage::MappedFile};
+use super::{Encoding, Error, StoredTensor, Weights, encoding::BlockType, storage::WeightsFile};
 use reader::{Reader, Value};
 
 /// Opens a file; its header is read, and checked against the file's size.
 pub(super) fn open(path: &Path) -> Result<Weights, Error> {
-    let file = Arc::new(MappedFile::open(path)?);
+    let file = Arc::new(WeightsFile::open(path)?);
     let malformed = |reason: String| Error::Malformed {
         path: path.to_path_buf(),
         format: "GGUF",

@@ -21,6 +21,8 @@ mod attention;
 mod attention_backward;
 #[cfg(feature = "cpu")]
 mod cpu;
+#[cfg(feature = "cubecl")]
+mod cube;
 mod linear;
 mod norm;
 mod path;

@@ -15,6 +15,10 @@ pub fn rotate_pairs(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
     if let Some(out) = crate::cpu::rotate_pairs(&x, &cos, &sin) {
         return out;
     }
+    #[cfg(feature = "cubecl")]
+    if let Some(out) = crate::cube::rotate_pairs(&x, &cos, &sin) {
+        return out;
+    }
     composed(x, cos, sin)
 }
 

@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use super::scene::{Pose, Scene, Shape, Texture};
+use super::scene::{Motion, Pose, Scene, Shape, Texture};
 
 /// How far the two shades of a texture are from the background's colour.
 const SHADE: f32 = 0.12;
@@ -38,7 +38,7 @@ pub fn frame(scene: &Scene, t: f32, height: usize, width: usize) -> Vec<f32> {
             let under = background(scene, x, y, unit);
             let cover = coverage(outline.distance([x, y]), unit);
             let mark_cover = match scene.shape {
-                Shape::Circle if pose.angle != 0.0 => wedge(pose, [x, y], unit),
+                Shape::Circle if scene.motion == Motion::Spin => wedge(pose, [x, y], unit),
                 _ => 0.0,
             };
             for channel in 0..3 {
@@ -151,7 +151,7 @@ impl Outline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synth::scene::{Background, Colour, Motion};
+    use crate::synth::scene::{Background, Colour};
 
     fn scene(shape: Shape, radius: f32) -> Scene {
         let pose = Pose {

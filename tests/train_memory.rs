@@ -1,14 +1,10 @@
 //! Memory of training, as the allocator sees it: attention's grows with the length and not with its
 //! square, and a block more costs its input and not its inside.
-//!
-//! One test, because the counter is the whole process's.
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
-};
+#[path = "common/peak.rs"]
+mod peak;
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_hunyuan_dit::{Condition, Dit, DitConfig};
@@ -17,40 +13,7 @@ use burn_hunyuan_train::{
     dit::{PathPoint, gradients, gradients_by_block, initialise},
     optimizer::Gradients,
 };
-
-/// The system's allocator, counted.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator with the arguments it came with; beside that
-// only counters change.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most bytes that `work` holds beyond what is held before.
-fn peak(work: impl FnOnce()) -> f64 {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    work();
-    (PEAK.load(Ordering::Relaxed) - before) as f64
-}
+use peak::peak;
 
 /// Forward and backward of attention over `tokens` tokens.
 fn attend(tokens: usize, own_backward: bool) {

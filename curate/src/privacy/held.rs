@@ -34,7 +34,8 @@ impl Held {
     /// the clip's id.
     ///
     /// # Errors
-    /// If nothing is held, or a folder cannot be read.
+    /// If nothing is held, a folder cannot be read, or `cache` was written by `burn-hunyuan cache`:
+    /// its shards hold many clips each and do not tell which.
     pub fn find(
         folder: &Path,
         cache: Option<&Path>,
@@ -63,6 +64,13 @@ impl Held {
         }
         for place in [Some(folder), cache].into_iter().flatten() {
             let mut files = files_below(place)?;
+            if let Some(shard) = files.iter().find(|file| is_of_many_clips(file)) {
+                return Err(Error::Request(format!(
+                    "{} holds many clips and does not tell which; delete the whole cache, leave out \
+                     --cache, and run `burn-hunyuan cache` again afterwards",
+                    shard.display()
+                )));
+            }
             files.retain(|file| held.in_name(file));
             held.files.extend(files);
         }
@@ -132,6 +140,12 @@ impl Held {
     }
 }
 
+/// Whether a file is a shard of `burn-hunyuan cache`.
+fn is_of_many_clips(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("shard-") && name.ends_with(".safetensors")
+}
+
 /// All files below a folder, in order. Links are not followed.
 ///
 /// # Errors
@@ -186,4 +200,25 @@ pub(super) fn discard_unfinished(folder: &Path) -> Result<()> {
         output::discard_unfinished(&folder.join(below))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_many_clips_are_refused() {
+        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(folder.path().join("sources")).unwrap();
+        let id = "0123456789abcdef";
+        let find = || Held::find(folder.path(), Some(cache.path()), id, None);
+        fs::write(cache.path().join(format!("{id}-latents")), "numbers").unwrap();
+        assert_eq!(find().unwrap().files.len(), 1);
+        fs::write(cache.path().join("shard-00000.safetensors"), "numbers").unwrap();
+        let error = find().err().unwrap().to_string();
+        assert!(
+            error.contains("shard-00000") && error.contains("delete"),
+            "{error}"
+        );
+    }
 }

@@ -19,8 +19,8 @@ struct Held {
     /// The source: its id, its path as the run was given it, or the id in its sidecar
     #[arg(long, value_name = "ID")]
     source: String,
-    /// Another folder with files derived from clips, such as cached latents; each has the clip's id
-    /// in its name
+    /// Another folder with files derived from clips, each with the clip's id in its name; not the shards
+    /// of `cache`
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 }

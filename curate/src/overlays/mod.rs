@@ -13,6 +13,7 @@ mod borders;
 mod coherence;
 mod crop;
 mod shapes;
+mod strokes;
 mod text;
 
 use image::{GrayImage, RgbImage};
@@ -42,7 +43,7 @@ pub struct Config {
     /// From this stillness on the scene counts as still, and edges that stay prove nothing.
     pub still: f32,
     /// By how many levels the strokes of text have to stand out from what is beside them, less the
-    /// spread of their own levels.
+    /// spread of their own levels; those of text that the scene shines through, over black.
     pub text_contrast: f32,
     /// A crop has to keep this share of the picture within the borders (HunyuanVideo 1.5 crops
     /// "unless less than 60 % remains").

@@ -3,32 +3,26 @@
 //! In a line of text each row of pixels crosses many thin strokes, brighter or darker than what is
 //! beside them, all of nearly one level and one width, and the line is low and wide. Foliage,
 //! gratings and tiles have strokes too, but fainter ones of many levels.
+//!
+//! Of a sheer mark, which lets the scene shine through, the strokes are of many levels as well, but
+//! of one opacity: white of opacity `a` makes `v + a (255 − v)` of a level `v` beside the stroke.
 
 use image::GrayImage;
 
-use super::area::{Area, CELL, components};
+use super::{
+    area::{Area, CELL, components},
+    strokes::{Look, Stroke, strokes},
+};
 
 /// A line of text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Line {
     pub(super) area: Area,
     /// By how many levels the strokes stand out: their median contrast less the spread of their
-    /// levels.
+    /// levels. Of sheer text those over black: the median opacity less its spread, times 255.
     pub(super) clearness: f32,
 }
 
-/// A stretch of a row that is brighter than both its sides.
-struct Stroke {
-    start: usize,
-    width: usize,
-    /// Its brightest level.
-    peak: u8,
-    /// By how much it is brighter than both sides.
-    contrast: u8,
-}
-
-/// Strokes of less contrast are not looked at.
-const FAINTEST: u8 = 50;
 /// A line has at least this many strokes in a row of pixels.
 const STROKES: f32 = 6.0;
 
@@ -36,18 +30,19 @@ const STROKES: f32 = 6.0;
 pub(super) fn lines(luma: &GrayImage, clearness: f32) -> Vec<Line> {
     let mut negative = luma.clone();
     negative.iter_mut().for_each(|level| *level = 255 - *level);
-    let mut lines = bright_lines(luma);
-    lines.extend(bright_lines(&negative));
+    let mut lines = Vec::new();
+    for look in [Look::Opaque, Look::Sheer] {
+        lines.extend(bright_lines(luma, look));
+        lines.extend(bright_lines(&negative, look));
+    }
     lines.retain(|line| line.clearness >= clearness);
     lines
 }
 
-fn bright_lines(luma: &GrayImage) -> Vec<Line> {
+fn bright_lines(luma: &GrayImage, look: Look) -> Vec<Line> {
     let (width, height) = (luma.width() as usize, luma.height() as usize);
-    // The widest strokes: those of text a tenth of the picture high.
-    let widest = (height / 45).max(3);
     let rows = luma.as_raw().chunks_exact(width);
-    let rows: Vec<Vec<Stroke>> = rows.map(|row| strokes(row, widest)).collect();
+    let rows: Vec<Vec<Stroke>> = rows.map(|row| strokes(row, height, look)).collect();
 
     let columns = width.div_ceil(CELL);
     let mut counts = vec![0; columns * height.div_ceil(CELL)];
@@ -58,7 +53,7 @@ fn bright_lines(luma: &GrayImage) -> Vec<Line> {
     }
     let on: Vec<bool> = counts.iter().map(|&count| count >= 4).collect();
     let mut lines = Vec::new();
-    for cells in components(&on, columns, 2) {
+    for cells in components(&on, columns, look.reach()) {
         let places = cells
             .iter()
             .map(|cell| Area::pixel(cell % columns, cell / columns));
@@ -69,51 +64,14 @@ fn bright_lines(luma: &GrayImage) -> Vec<Line> {
                 right: (cells.right * CELL).min(width),
                 bottom: (cells.bottom * CELL).min(height),
             };
-            lines.extend(lines_within(&rows, area));
+            lines.extend(lines_within(&rows, area, look));
         }
     }
     lines
 }
 
-/// The strokes of a row: runs of pixels that are brighter, by [`FAINTEST`], than some pixel at most
-/// `widest` to the left and some pixel at most `widest` to the right.
-fn strokes(row: &[u8], widest: usize) -> Vec<Stroke> {
-    let (mut left, mut right) = (row.to_vec(), row.to_vec());
-    let darken = |sides: &mut [u8], shifted: &[u8]| {
-        sides
-            .iter_mut()
-            .zip(shifted)
-            .for_each(|(side, &level)| *side = (*side).min(level));
-    };
-    for by in 1..=widest.min(row.len() - 1) {
-        darken(&mut left[by..], row);
-        darken(&mut right, &row[by..]);
-    }
-    let mut strokes: Vec<Stroke> = Vec::new();
-    for (x, &level) in row.iter().enumerate() {
-        let contrast = level - left[x].max(right[x]);
-        if contrast < FAINTEST {
-            continue;
-        }
-        match strokes.last_mut() {
-            Some(last) if last.start + last.width == x => {
-                last.width += 1;
-                last.peak = last.peak.max(level);
-                last.contrast = last.contrast.max(contrast);
-            }
-            _ => strokes.push(Stroke {
-                start: x,
-                width: 1,
-                peak: level,
-                contrast,
-            }),
-        }
-    }
-    strokes
-}
-
 /// The lines of text among the strokes within an area: bands of rows with many strokes.
-fn lines_within(rows: &[Vec<Stroke>], area: Area) -> Vec<Line> {
+fn lines_within(rows: &[Vec<Stroke>], area: Area, look: Look) -> Vec<Line> {
     let inside = |stroke: &&Stroke| (area.left..area.right).contains(&stroke.start);
     let count = |row: &Vec<Stroke>| row.iter().filter(inside).count();
     let counts: Vec<usize> = rows[area.top..area.bottom].iter().map(count).collect();
@@ -133,6 +91,7 @@ fn lines_within(rows: &[Vec<Stroke>], area: Area) -> Vec<Line> {
                     ..area
                 },
                 rows.len(),
+                look,
             ));
         }
         top = bottom;
@@ -141,7 +100,7 @@ fn lines_within(rows: &[Vec<Stroke>], area: Area) -> Vec<Line> {
 }
 
 /// The strokes of a band as a line of text, if they can be one.
-fn line(strokes: &[&Stroke], band: Area, height: usize) -> Option<Line> {
+fn line(strokes: &[&Stroke], band: Area, height: usize, look: Look) -> Option<Line> {
     let left = strokes.iter().map(|stroke| stroke.start).min()?;
     let right = strokes
         .iter()
@@ -165,21 +124,12 @@ fn line(strokes: &[&Stroke], band: Area, height: usize) -> Option<Line> {
         .sum::<f32>();
     let widths_alike = (squares / count).sqrt() <= 0.7 * mean;
 
-    let mut peaks: Vec<u8> = strokes.iter().map(|s| s.peak).collect();
-    peaks.sort_unstable();
-    let mut contrasts: Vec<u8> = strokes.iter().map(|s| s.contrast).collect();
-    let contrast = *contrasts.select_nth_unstable(strokes.len() / 2).1;
-    // Where letters are thin, or the line changes in between, some strokes are fainter.
-    let spread = peaks[peaks.len() - 1] - peaks[(peaks.len() - 1) * 3 / 8];
-
     let is_text = in_a_row >= STROKES
         && (0.6..4.0).contains(&by_letter)
-        && (0.02..0.1).contains(&(tall / height as f32))
+        && (0.02..look.tallest()).contains(&(tall / height as f32))
         && widths_alike;
-    is_text.then_some(Line {
-        area,
-        clearness: f32::from(contrast) - f32::from(spread),
-    })
+    let clearness = is_text.then(|| look.clearness(strokes))??;
+    Some(Line { area, clearness })
 }
 
 /// Lines of text in one place, or next to each other, over a clip.
@@ -280,6 +230,36 @@ mod tests {
             []
         );
         assert_eq!(lines(&bars(0..0, |_| 230), 70.0), []);
+    }
+
+    /// Bars as above, of an opacity each, over a scene that grows brighter from left to right.
+    fn sheer_bars(opacity: impl Fn(u32) -> f32) -> GrayImage {
+        let bars = bars(152..160, |_| 0);
+        GrayImage::from_fn(320, 180, |x, y| {
+            let scene = 40.0 + x as f32 / 2.0;
+            let white = match bars.get_pixel(x, y).0 {
+                [0] => opacity(x / 8),
+                _ => 0.0,
+            };
+            Luma([(scene + white * (255.0 - scene)) as u8])
+        })
+    }
+
+    #[test]
+    fn sheer_text_is_of_one_opacity() {
+        let found = lines(&sheer_bars(|_| 0.4), 70.0);
+        let expected = Area {
+            left: 82,
+            top: 152,
+            right: 234,
+            bottom: 160,
+        };
+        assert_eq!(
+            found.iter().map(|line| line.area).collect::<Vec<_>>(),
+            [expected]
+        );
+        let many = |bar: u32| 0.25 + (bar * 37 % 100) as f32 / 200.0;
+        assert_eq!(lines(&sheer_bars(many), 70.0), []);
     }
 
     #[test]

@@ -26,16 +26,19 @@ pub(super) struct Line {
 /// A line has at least this many strokes in a row of pixels.
 const STROKES: f32 = 6.0;
 
-/// The lines of bright and of dark text in a picture that stand out by at least `clearness` levels.
+/// The lines of bright, of dark and of sheer white text in a picture that stand out by at least
+/// `clearness` levels.
 pub(super) fn lines(luma: &GrayImage, clearness: f32) -> Vec<Line> {
     let mut negative = luma.clone();
     negative.iter_mut().for_each(|level| *level = 255 - *level);
-    let mut lines = Vec::new();
-    for look in [Look::Opaque, Look::Sheer] {
-        lines.extend(bright_lines(luma, look));
-        lines.extend(bright_lines(&negative, look));
-    }
-    lines.retain(|line| line.clearness >= clearness);
+    let is_clear = |line: &Line| line.clearness >= clearness;
+    let mut lines = bright_lines(luma, Look::Opaque);
+    lines.extend(bright_lines(&negative, Look::Opaque));
+    lines.retain(is_clear);
+    // Watermarks are white, and what is between opaque letters is no text of its own.
+    let mut sheer = bright_lines(luma, Look::Sheer);
+    sheer.retain(|line| is_clear(line) && !lines.iter().any(|text| text.area.overlaps(&line.area)));
+    lines.extend(sheer);
     lines
 }
 

@@ -92,7 +92,7 @@ mod linux {
     fn a_full_disk_leaves_nothing() {
         let desk = Desk::new();
         std::fs::create_dir(desk.path("disk")).unwrap();
-        let mount = "mount -t tmpfs -o size=8k none disk";
+        let mount = "mount -t tmpfs -o size=4k none disk";
         let allowed = Command::new("unshare")
             .args(["--map-root-user", "--mount", "sh", "-c", mount])
             .current_dir(desk.path(""))

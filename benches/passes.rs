@@ -72,10 +72,10 @@ fn main() -> Result<()> {
 }
 
 /// Medians of a layer, an element-wise pass over `plain` and a sum of its rows, in turn.
-fn compare(layer_: Layer, plain: Tensor<2>, device: &Device) -> Result<[Duration; 3]> {
+fn compare(work: Layer, plain: Tensor<2>, device: &Device) -> Result<[Duration; 3]> {
     let x = plain.clone();
     let works = [
-        layer_,
+        work,
         layer(move || x.clone() + 1.0),
         layer(move || plain.clone().sum_dim(1)),
     ];

@@ -22,8 +22,8 @@ pub(super) trait Storage: Send + Sync {
     fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
 }
 
-/// A file of weights. Its header is looked at through a mapping; tensors are read, because a page of
-/// a mapping costs more than the copy of its bytes, and would count as this process's memory.
+/// A file of weights. Its header is looked at through a mapping; tensors are read, because pages of a
+/// mapping would count as this process's memory, and a file that is cut short is then an error.
 pub(super) struct WeightsFile {
     path: PathBuf,
     map: Mmap,

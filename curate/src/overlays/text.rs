@@ -196,6 +196,18 @@ mod tests {
 
     use super::*;
 
+    /// Where the bars below are, in rows 152 to 160.
+    const BAND: Area = Area {
+        left: 82,
+        top: 152,
+        right: 234,
+        bottom: 160,
+    };
+
+    fn areas(luma: &GrayImage) -> Vec<Area> {
+        lines(luma, 70.0).iter().map(|line| line.area).collect()
+    }
+
     /// Bars of two pixels in pairs, like letters, within some rows of a grey picture.
     fn bars(rows: std::ops::Range<u32>, level: impl Fn(u32) -> u8) -> GrayImage {
         GrayImage::from_fn(320, 180, |x, y| {
@@ -211,17 +223,7 @@ mod tests {
     #[test]
     fn a_low_band_of_even_strokes_is_text() {
         for level in [230, 0] {
-            let found = lines(&bars(152..160, |_| level), 70.0);
-            let expected = Area {
-                left: 82,
-                top: 152,
-                right: 234,
-                bottom: 160,
-            };
-            assert_eq!(
-                found.iter().map(|line| line.area).collect::<Vec<_>>(),
-                [expected]
-            );
+            assert_eq!(areas(&bars(152..160, |_| level)), [BAND]);
         }
     }
 
@@ -250,17 +252,7 @@ mod tests {
 
     #[test]
     fn sheer_text_is_of_one_opacity() {
-        let found = lines(&sheer_bars(|_| 0.4), 70.0);
-        let expected = Area {
-            left: 82,
-            top: 152,
-            right: 234,
-            bottom: 160,
-        };
-        assert_eq!(
-            found.iter().map(|line| line.area).collect::<Vec<_>>(),
-            [expected]
-        );
+        assert_eq!(areas(&sheer_bars(|_| 0.4)), [BAND]);
         let many = |bar: u32| 0.25 + (bar * 37 % 100) as f32 / 200.0;
         assert_eq!(lines(&sheer_bars(many), 70.0), []);
     }

@@ -107,9 +107,10 @@ fn refiner_and_blocks_match_the_reference() {
 
     let text = inputs.condition.text.clone();
     let tokens = text.dims()[1];
+    let (states, context) = model.text_in.embed(text, lengths);
     let refined = model
         .text_in
-        .forward(text, inputs.timestep.clone(), lengths);
+        .forward(states, context, inputs.timestep.clone(), lengths);
     let reference = fixture.tensor::<3>("refined", &device);
     for (i, &length) in lengths.iter().enumerate() {
         let real = |x: &Tensor<3>| x.clone().narrow(0, i, 1).narrow(1, 0, length);
@@ -289,8 +290,9 @@ fn the_first_block_cache_is_the_references() {
         let latents = latents.clone().narrow(0, step, 1);
         let timestep = timesteps.clone().narrow(0, step, 1);
         let blocks = model.blocks().map(Ok::<_, std::convert::Infallible>);
+        let conditioning = model.conditioning(&condition, latents.dims());
         let Ok(velocity) =
-            model.forward_through(blocks, latents, timestep, &condition, Some(&mut cache));
+            model.forward_through(blocks, latents, timestep, &conditioning, Some(&mut cache));
         reused += usize::from(computed == 0.0);
         assert_eq!(cache.reused(), reused, "step {step}");
         let expected = velocities.clone().narrow(0, step, 1);

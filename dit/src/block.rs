@@ -6,10 +6,18 @@ use burn::tensor::{Device, Tensor};
 
 use crate::{Dit, DitConfig, DualBlock, Sequence, SingleBlock, place};
 
-/// A block of either kind: the model's own, or one that was made to run once.
+/// A block of either kind, as it runs at a step.
+#[derive(Clone, Debug)]
+pub struct Block<'a> {
+    layers: Layers<'a>,
+    /// Where it was computed before.
+    modulation: Option<Tensor<2>>,
+}
+
+/// The model's own block, or one that was made to run once.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one is there at a time")]
-pub enum Block<'a> {
+enum Layers<'a> {
     /// With image and text tokens apart.
     Dual(Cow<'a, DualBlock>),
     /// With all tokens in one sequence.
@@ -34,6 +42,18 @@ impl DitConfig {
         }
     }
 
+    /// The names of the layers that modulate block `index`: their outputs, joined along the last axis,
+    /// are its modulation.
+    pub fn modulation_names(&self, index: usize) -> Vec<String> {
+        let block = self.block_name(index);
+        match index < self.dual_blocks {
+            true => ["image", "text"]
+                .map(|stream| format!("{block}.{stream}.modulation"))
+                .to_vec(),
+            false => vec![format!("{block}.modulation")],
+        }
+    }
+
     /// The number of blocks of both kinds.
     pub fn blocks(&self) -> usize {
         self.dual_blocks + self.single_blocks
@@ -45,30 +65,78 @@ impl Dit {
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
         let duals = self.dual_blocks.iter().map(Cow::Borrowed);
         let singles = self.single_blocks.iter().map(Cow::Borrowed);
-        duals.map(Block::Dual).chain(singles.map(Block::Single))
+        duals.map(Block::dual).chain(singles.map(Block::single))
+    }
+
+    /// The same model without the layers that modulate its blocks, a quarter of all weights: their
+    /// outputs depend on the timestep and the condition alone, and a sampler can
+    /// [compute](modulation()) them for all its steps at once.
+    pub fn without_modulation(mut self) -> Self {
+        let duals = self.dual_blocks.into_iter();
+        self.dual_blocks = duals.map(DualBlock::without_modulation).collect();
+        let singles = self.single_blocks.into_iter();
+        self.single_blocks = singles.map(SingleBlock::without_modulation).collect();
+        self
+    }
+
+    /// The modulation of every block for each of the vectors: `[vectors, width]` to
+    /// `[vectors, modulation]`.
+    pub fn modulations(&self, vec: &Tensor<2>) -> Vec<Tensor<2>> {
+        let duals = self.dual_blocks.iter().map(|block| block.modulation(vec));
+        let singles = self.single_blocks.iter().map(|block| block.modulation(vec));
+        duals.chain(singles).collect()
     }
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    /// A dual-stream block.
+    pub fn dual(block: Cow<'a, DualBlock>) -> Self {
+        let layers = Layers::Dual(block);
+        Self {
+            layers,
+            modulation: None,
+        }
+    }
+
+    /// A single-stream block.
+    pub fn single(block: Cow<'a, SingleBlock>) -> Self {
+        let layers = Layers::Single(block);
+        Self {
+            layers,
+            modulation: None,
+        }
+    }
+
+    /// With its modulation at this step, `[batch, vectors * width]`, computed before.
+    pub fn modulated(mut self, modulation: Tensor<2>) -> Self {
+        self.modulation = Some(modulation);
+        self
+    }
+
     /// Where its weights are.
     fn device(&self) -> Device {
-        match self {
-            Self::Dual(block) => block.device(),
-            Self::Single(block) => block.device(),
+        match &self.layers {
+            Layers::Dual(block) => block.device(),
+            Layers::Single(block) => block.device(),
         }
     }
 
     /// The updated tokens.
-    pub(crate) fn forward(&self, tokens: Tokens, vec: &Tensor<2>, sequence: &Sequence) -> Tokens {
+    fn forward(self, tokens: Tokens, vec: &Tensor<2>, sequence: &Sequence) -> Tokens {
         let Sequence { rope, lengths, .. } = sequence;
-        match self {
-            Self::Dual(block) => {
+        let device = self.device();
+        let computed = self.modulation.map(|modulation| place(modulation, &device));
+        match &self.layers {
+            Layers::Dual(block) => {
                 let (image, text) = tokens.apart(sequence);
-                let (image, text) = block.forward(image, text, vec, rope, lengths);
+                let modulation = computed.unwrap_or_else(|| block.modulation(vec));
+                let (image, text) = block.forward_modulated(image, text, modulation, rope, lengths);
                 Tokens::Apart(image, text)
             }
-            Self::Single(block) => {
-                Tokens::Joined(block.forward(tokens.joined(), vec, rope, lengths))
+            Layers::Single(block) => {
+                let modulation = computed.unwrap_or_else(|| block.modulation(vec));
+                let tokens = tokens.joined();
+                Tokens::Joined(block.forward_modulated(tokens, modulation, rope, lengths))
             }
         }
     }

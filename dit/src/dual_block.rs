@@ -11,7 +11,7 @@ use crate::{
     DitConfig, NORM_EPS,
     attention::{attend, split_heads},
     mlp::Mlp,
-    modulation::modulation,
+    modulation::{modulation, vectors},
     rope::Rope,
 };
 
@@ -35,6 +35,13 @@ impl DualBlock {
         }
     }
 
+    /// The same block without the layers that modulate it: see
+    /// [`Dit::without_modulation`](crate::Dit::without_modulation).
+    pub fn without_modulation(mut self) -> Self {
+        (self.image.modulation, self.text.modulation) = (None, None);
+        self
+    }
+
     /// Returns the updated image and text tokens.
     ///
     /// `lengths` are the tokens of each sample, image and real text, that attention may see.
@@ -51,9 +58,34 @@ impl DualBlock {
         rope: &Rope,
         lengths: &[usize],
     ) -> (Tensor<3>, Tensor<3>) {
+        self.forward_modulated(image, text, self.modulation(vec), rope, lengths)
+    }
+
+    /// The modulation of image and then text tokens: `[batch, width]` to `[batch, 12 * width]`.
+    ///
+    /// # Panics
+    /// Where the block [has none](crate::Dit::without_modulation).
+    pub fn modulation(&self, vec: &Tensor<2>) -> Tensor<2> {
+        let of = |stream: &Stream| {
+            let layer = stream.modulation.as_ref();
+            modulation(layer.expect("a block that modulates itself"), vec)
+        };
+        Tensor::cat(vec![of(&self.image), of(&self.text)], 1)
+    }
+
+    /// As [`forward`](Self::forward), by a [`modulation`](Self::modulation) computed before.
+    pub fn forward_modulated(
+        &self,
+        image: Tensor<3>,
+        text: Tensor<3>,
+        modulation: Tensor<2>,
+        rope: &Rope,
+        lengths: &[usize],
+    ) -> (Tensor<3>, Tensor<3>) {
         let (image_tokens, text_tokens) = (image.dims()[1], text.dims()[1]);
-        let image_modulation = modulation(&self.image.modulation, vec);
-        let text_modulation = modulation(&self.text.modulation, vec);
+        let half = modulation.dims()[1] / 2;
+        let image_modulation = vectors(modulation.clone().narrow(1, 0, half));
+        let text_modulation = vectors(modulation.narrow(1, half, half));
 
         let [image_q, image_k, image_v] = self.image.qkv(image.clone(), &image_modulation);
         let [text_q, text_k, text_v] = self.text.qkv(text.clone(), &text_modulation);
@@ -77,8 +109,8 @@ type Modulation = [Tensor<3>; 6];
 /// One kind of tokens' half of a [`DualBlock`].
 #[derive(Module, Debug)]
 pub struct Stream {
-    /// Conditioning vector to a modulation.
-    pub modulation: Linear,
+    /// Conditioning vector to a modulation, unless that is computed elsewhere.
+    pub modulation: Option<Linear>,
     /// Queries.
     pub q: Linear,
     /// Keys.
@@ -102,7 +134,7 @@ impl Stream {
         let layer = |out| LinearConfig::new(width, out).init(device);
         let norm = || RmsNormConfig::new(config.head_dim).init(device);
         Self {
-            modulation: layer(6 * width),
+            modulation: Some(layer(6 * width)),
             q: layer(width),
             k: layer(width),
             v: layer(width),

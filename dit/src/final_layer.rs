@@ -3,7 +3,10 @@
 use burn::{module::Module, nn::Linear, tensor::Tensor};
 use burn_hunyuan_kernels::{linear, modulated_norm};
 
-use crate::{NORM_EPS, modulation::modulation};
+use crate::{
+    NORM_EPS,
+    modulation::{modulation, vectors},
+};
 
 /// The modulated projection after the last block (arXiv 2212.09748).
 #[derive(Module, Debug)]
@@ -22,7 +25,7 @@ impl FinalLayer {
     /// - `vec`: `[batch, width]`
     /// - output: `[batch, image tokens, channels * patch values]`
     pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>) -> Tensor<3> {
-        let [shift, scale] = modulation(&self.modulation, vec);
+        let [shift, scale] = vectors(modulation(&self.modulation, vec));
         linear(&self.proj, modulated_norm(x, shift, scale, NORM_EPS))
     }
 }

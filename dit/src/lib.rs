@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![warn(missing_docs)]
 
 mod attention;
 mod block;
@@ -29,6 +28,7 @@ pub use dual_block::{DualBlock, Stream};
 pub use final_layer::FinalLayer;
 pub use first_block_cache::FirstBlockCache;
 pub use mlp::Mlp;
+pub use modulation::modulation;
 pub use refiner::{RefinerBlock, TextRefiner};
 pub use rope::Rope;
 pub use single_block::SingleBlock;
@@ -59,6 +59,24 @@ pub struct Sequence {
     pub lengths: Vec<usize>,
     /// Image tokens along time, height and width.
     pub grid: [usize; 3],
+}
+
+/// A [`Condition`] as the model holds it, for latents of one size: all that does not change from step
+/// to step. See [`Dit::conditioning`].
+#[derive(Clone, Debug)]
+pub struct Conditioning {
+    /// Text tokens before the refiner's blocks: `[batch, text tokens, width]`.
+    text: Tensor<3>,
+    /// The mean text state's part of the refiner's vector: `[batch, width]`.
+    context: Tensor<2>,
+    /// The guidance scale's part of the vector that modulates every block: `[batch, width]`.
+    guidance: Option<Tensor<2>>,
+    /// The pooled text's part.
+    pooled: Tensor<2>,
+    /// Numbers of real text tokens.
+    text_lengths: Vec<usize>,
+    /// What attention has to know.
+    pub sequence: Sequence,
 }
 
 impl Sequence {
@@ -112,13 +130,15 @@ impl Dit {
         condition: &Condition,
     ) -> Tensor<5> {
         let blocks = self.blocks().map(Ok::<_, Infallible>);
-        let Ok(velocity) = self.forward_through(blocks, latents, timestep, condition, None);
+        let conditioning = self.conditioning(condition, latents.dims());
+        let Ok(velocity) = self.forward_through(blocks, latents, timestep, &conditioning, None);
         velocity
     }
 
-    /// As [`forward`](Self::forward), through `blocks` instead of the model's own, so that these
-    /// need not all be in memory: each is asked for when the one before has run and is dropped. With
-    /// a `cache`, the work of an earlier step stands in for all but the first where it allows.
+    /// As [`forward`](Self::forward), with what does not change computed before, and through `blocks`
+    /// instead of the model's own, so that these need not all be in memory: each is asked for when the
+    /// one before has run and is dropped. With a `cache`, the work of an earlier step stands in for all
+    /// but the first where it allows.
     ///
     /// # Errors
     /// The first of `blocks`.
@@ -127,24 +147,65 @@ impl Dit {
         blocks: impl IntoIterator<Item = Result<Block<'a>, E>>,
         latents: Tensor<5>,
         timestep: Tensor<1>,
-        condition: &Condition,
+        conditioning: &Conditioning,
         cache: Option<&mut FirstBlockCache>,
     ) -> Result<Tensor<5>, E> {
         let home = latents.device();
-        let (image, text, vec, sequence) = self.embed(latents, timestep, condition);
-        let blocks = blocks.into_iter();
+        let (image, text, vec) = self.embed(latents, timestep, conditioning);
+        let (blocks, sequence) = (blocks.into_iter(), &conditioning.sequence);
         let image = match cache {
             None => {
-                let tokens = Tokens::Apart(image, text).through(blocks, &vec, &sequence)?;
-                tokens.image(&sequence)
+                let tokens = Tokens::Apart(image, text).through(blocks, &vec, sequence)?;
+                tokens.image(sequence)
             }
-            Some(cache) => cache.through(blocks, image, text, &vec, &sequence)?,
+            Some(cache) => cache.through(blocks, image, text, &vec, sequence)?,
         };
-        Ok(self.velocity(place(image, &home), &vec, &sequence))
+        Ok(self.velocity(place(image, &home), &vec, sequence))
     }
 
-    /// All that comes before the blocks: image tokens, text tokens, the vector that modulates every
-    /// block, and what attention has to know. For what [`forward`](Self::forward) is not enough.
+    /// Embeds what does not change from step to step, for latents of the shape that
+    /// [`forward`](Self::forward) takes.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn conditioning(&self, condition: &Condition, latents: [usize; 5]) -> Conditioning {
+        let dtype = self.image_in.weight.dtype();
+        let [batch, _, frames, height, width] = latents;
+        let [pt, ph, pw] = self.patch;
+        let grid = [frames / pt, height / ph, width / pw];
+        let image_tokens = grid.iter().product::<usize>();
+
+        // Padding beyond the longest text takes no part at all; shorter texts end at their length.
+        let text_lengths = &condition.text_lengths;
+        assert_eq!(text_lengths.len(), batch, "a text length for each sample");
+        let text_tokens = text_lengths.iter().copied().max().unwrap_or(0);
+        let text = condition.text.clone().narrow(1, 0, text_tokens).cast(dtype);
+        let device = text.device();
+        let (text, context) = self.text_in.embed(text, text_lengths);
+
+        let guidance = self.guidance_in.as_ref().map(|guidance_in| {
+            let guidance = condition.guidance.clone();
+            let guidance = guidance.expect("a guidance-distilled model needs a guidance scale");
+            // The reference holds the scale in the model's dtype: in bf16, 6000 is 6016.
+            guidance_in.forward(sinusoid(guidance.cast(dtype)).cast(dtype), silu)
+        });
+        let pooled = condition.pooled.clone().cast(dtype);
+        Conditioning {
+            text,
+            context,
+            guidance,
+            pooled: self.pooled_in.forward(pooled, silu),
+            text_lengths: text_lengths.clone(),
+            sequence: Sequence {
+                rope: Rope::new(self.rope_axes, self.rope_theta, grid, text_tokens, &device),
+                lengths: text_lengths.iter().map(|n| image_tokens + n).collect(),
+                grid,
+            },
+        }
+    }
+
+    /// All that comes before the blocks: image tokens, text tokens, and the vector that modulates every
+    /// block. For what [`forward`](Self::forward) is not enough.
     ///
     /// # Shapes
     /// - `latents`, `timestep`: as [`forward`](Self::forward)
@@ -155,30 +216,21 @@ impl Dit {
         &self,
         latents: Tensor<5>,
         timestep: Tensor<1>,
-        condition: &Condition,
-    ) -> (Tensor<3>, Tensor<3>, Tensor<2>, Sequence) {
-        let (device, dtype) = (latents.device(), self.image_in.weight.dtype());
-        let [batch, _, frames, height, width] = latents.dims();
-        let [pt, ph, pw] = self.patch;
-        let grid = [frames / pt, height / ph, width / pw];
-        let image_tokens = grid.iter().product::<usize>();
-
-        // Padding beyond the longest text takes no part at all; shorter texts end at their length.
-        let text_lengths = &condition.text_lengths;
-        assert_eq!(text_lengths.len(), batch, "a text length for each sample");
-        let text_tokens = text_lengths.iter().copied().max().unwrap_or(0);
-        let text = condition.text.clone().narrow(1, 0, text_tokens).cast(dtype);
-
-        let vec = self.conditioning(timestep.clone(), condition); // [batch, width]
-        let image = self.image_in.forward(latents.cast(dtype)); // [batch, width, t, h, w]
+        conditioning: &Conditioning,
+    ) -> (Tensor<3>, Tensor<3>, Tensor<2>) {
+        let vec = self.vector(timestep.clone(), conditioning);
+        let latents = latents.cast(self.image_in.weight.dtype());
+        let image = self.image_in.forward(latents); // [batch, width, t, h, w]
         let image = image.flatten::<3>(2, 4).swap_dims(1, 2); // [batch, image tokens, width]
-        let text = self.text_in.forward(text, timestep, text_lengths); // [batch, .., width]
-        let sequence = Sequence {
-            rope: Rope::new(self.rope_axes, self.rope_theta, grid, text_tokens, &device),
-            lengths: text_lengths.iter().map(|n| image_tokens + n).collect(),
-            grid,
-        };
-        (image, text, vec, sequence)
+        let Conditioning {
+            text,
+            context,
+            text_lengths,
+            ..
+        } = conditioning;
+        let (text, context) = (text.clone(), context.clone());
+        let text = self.text_in.forward(text, context, timestep, text_lengths);
+        (image, text, vec)
     }
 
     /// All that comes after the blocks: image tokens `[batch, tokens, width]`, which text tokens
@@ -189,18 +241,15 @@ impl Dit {
         unpatchify(patches, sequence.grid, self.patch)
     }
 
-    /// The vector that modulates every block: `[batch, width]`.
-    fn conditioning(&self, timestep: Tensor<1>, condition: &Condition) -> Tensor<2> {
+    /// The vector that modulates every block at a timestep; or for a single sample those of many
+    /// timesteps, `[timesteps]` to `[timesteps, width]`.
+    pub fn vector(&self, timestep: Tensor<1>, conditioning: &Conditioning) -> Tensor<2> {
         let dtype = self.image_in.weight.dtype();
         let mut vec = self.time_in.forward(sinusoid(timestep).cast(dtype), silu);
-        if let Some(guidance_in) = &self.guidance_in {
-            let guidance = condition.guidance.clone();
-            let guidance = guidance.expect("a guidance-distilled model needs a guidance scale");
-            // The reference holds the scale in the model's dtype: in bf16, 6000 is 6016.
-            vec = vec + guidance_in.forward(sinusoid(guidance.cast(dtype)).cast(dtype), silu);
+        if let Some(guidance) = &conditioning.guidance {
+            vec = vec + guidance.clone();
         }
-        let pooled = condition.pooled.clone().cast(dtype);
-        vec + self.pooled_in.forward(pooled, silu)
+        vec + conditioning.pooled.clone()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     attention::{attend, split_heads},
     embed::{TIME_CHANNELS, sinusoid},
     mlp::Mlp,
-    modulation::modulation,
+    modulation::{modulation, vectors},
 };
 
 /// Hidden channels of a refiner block's MLP, in widths, whatever the model's own ratio is.
@@ -48,19 +48,34 @@ impl TextRefiner {
         }
     }
 
-    /// Refines the text states; sample `i` has `lengths[i]` real tokens, the rest is padding.
+    /// What no timestep changes: text tokens, and the mean text state's part of the conditioning.
+    /// Sample `i` has `lengths[i]` real tokens, the rest is padding.
     ///
     /// # Shapes
     /// - `text`: `[batch, tokens, text_dim]`
+    /// - outputs: `[batch, tokens, width]`, `[batch, width]`
+    pub fn embed(&self, text: Tensor<3>, lengths: &[usize]) -> (Tensor<3>, Tensor<2>) {
+        let context = mean_state(text.clone(), lengths);
+        let context = self.context_in.forward(context, silu);
+        (linear(&self.proj, text), context)
+    }
+
+    /// Refines what [`embed`](Self::embed) gave.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, tokens, width]`
+    /// - `context`: `[batch, width]`
     /// - `timestep`: `[batch]`
     /// - output: `[batch, tokens, width]`
-    pub fn forward(&self, text: Tensor<3>, timestep: Tensor<1>, lengths: &[usize]) -> Tensor<3> {
-        let time = sinusoid(timestep).cast(text.dtype());
-        let vec = self.time_in.forward(time, silu)
-            + self
-                .context_in
-                .forward(mean_state(text.clone(), lengths), silu);
-        let tokens = linear(&self.proj, text);
+    pub fn forward(
+        &self,
+        tokens: Tensor<3>,
+        context: Tensor<2>,
+        timestep: Tensor<1>,
+        lengths: &[usize],
+    ) -> Tensor<3> {
+        let time = sinusoid(timestep).cast(tokens.dtype());
+        let vec = self.time_in.forward(time, silu) + context;
         self.blocks
             .iter()
             .fold(tokens, |tokens, block| block.forward(tokens, &vec, lengths))
@@ -133,7 +148,7 @@ impl RefinerBlock {
     /// token see token 0 so that no row of it is empty: token 0 is always real, and what padding
     /// attends to is of no consequence, so the real tokens come out the same.
     pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, lengths: &[usize]) -> Tensor<3> {
-        let [gate, mlp_gate] = modulation(&self.modulation, vec);
+        let [gate, mlp_gate] = vectors(modulation(&self.modulation, vec));
         let hidden = self.norm1.forward(x.clone());
         let [q, k, v] = [&self.q, &self.k, &self.v]
             .map(|layer| split_heads(linear(layer, hidden.clone()), self.heads));

@@ -10,7 +10,7 @@ use burn_hunyuan_kernels::{RmsNorm, RmsNormConfig, add_gated, gelu_tanh, linear,
 use crate::{
     DitConfig, NORM_EPS,
     attention::{attend, split_heads},
-    modulation::modulation,
+    modulation::{modulation, vectors},
     rope::Rope,
 };
 
@@ -18,8 +18,8 @@ use crate::{
 /// (the "single-stream" phase of arXiv 2412.03603, section 4.2; arXiv 2302.05442).
 #[derive(Module, Debug)]
 pub struct SingleBlock {
-    /// Conditioning vector to shift, scale and gate.
-    pub modulation: Linear,
+    /// Conditioning vector to shift, scale and gate, unless these are computed elsewhere.
+    pub modulation: Option<Linear>,
     /// Queries.
     pub q: Linear,
     /// Keys.
@@ -44,7 +44,7 @@ impl SingleBlock {
         let layer = |out| LinearConfig::new(width, out).init(device);
         let norm = || RmsNormConfig::new(config.head_dim).init(device);
         Self {
-            modulation: layer(3 * width),
+            modulation: Some(layer(3 * width)),
             q: layer(width),
             k: layer(width),
             v: layer(width),
@@ -54,6 +54,13 @@ impl SingleBlock {
             proj: LinearConfig::new(width + mlp_width, width).init(device),
             heads: config.heads,
         }
+    }
+
+    /// The same block without the layer that modulates it: see
+    /// [`Dit::without_modulation`](crate::Dit::without_modulation).
+    pub fn without_modulation(mut self) -> Self {
+        self.modulation = None;
+        self
     }
 
     /// Returns the updated tokens.
@@ -70,7 +77,27 @@ impl SingleBlock {
         rope: &Rope,
         lengths: &[usize],
     ) -> Tensor<3> {
-        let [shift, scale, gate] = modulation(&self.modulation, vec);
+        self.forward_modulated(x, self.modulation(vec), rope, lengths)
+    }
+
+    /// Shift, scale and gate: `[batch, width]` to `[batch, 3 * width]`.
+    ///
+    /// # Panics
+    /// Where the block [has none](crate::Dit::without_modulation).
+    pub fn modulation(&self, vec: &Tensor<2>) -> Tensor<2> {
+        let layer = self.modulation.as_ref();
+        modulation(layer.expect("a block that modulates itself"), vec)
+    }
+
+    /// As [`forward`](Self::forward), by a [`modulation`](Self::modulation) computed before.
+    pub fn forward_modulated(
+        &self,
+        x: Tensor<3>,
+        modulation: Tensor<2>,
+        rope: &Rope,
+        lengths: &[usize],
+    ) -> Tensor<3> {
+        let [shift, scale, gate] = vectors(modulation);
         let hidden = modulated_norm(x.clone(), shift, scale, NORM_EPS);
 
         let heads = |layer: &Linear| split_heads(linear(layer, hidden.clone()), self.heads);

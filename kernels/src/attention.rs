@@ -75,6 +75,11 @@ fn fused(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     if [&q, &k, &v].iter().any(|x| x.is_autodiff()) {
         return crate::attention_backward::differentiable(q, k, v);
     }
+    let queries = q.dims()[2];
+    debug_assert!(
+        queries < PAD_QUERIES_FROM || queries.is_multiple_of(QUERY_STAGE),
+        "{queries} queries would materialise their scores"
+    );
     let options = AttentionModuleOptions::default();
     module::attention(q, k, v, None, None, options)
 }

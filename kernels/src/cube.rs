@@ -22,7 +22,9 @@ use burn_cubecl::{
 /// where gradients are asked for.
 pub(crate) fn rotate_pairs(x: &Tensor<4>, cos: &Tensor<2>, sin: &Tensor<2>) -> Option<Tensor<4>> {
     let device = x.device();
-    let applies = matches!(device.as_dispatch(), DispatchDevice::Cube(_));
+    let formats = [DType::F16, DType::BF16, DType::F32, DType::Flex32];
+    let applies =
+        matches!(device.as_dispatch(), DispatchDevice::Cube(_)) && formats.contains(&x.dtype());
     applies.then(|| {
         Tensor::from_dispatch(Dispatch::rotate_pairs(
             x.clone().into_dispatch(),

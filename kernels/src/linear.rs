@@ -1,9 +1,10 @@
 //! Linear layers, with LoRAs beside them.
 
 use burn::{
+    backend::{Dispatch, ops::QTensorOps},
     module::Param,
     nn::Linear,
-    tensor::{Tensor, module},
+    tensor::{DType, Tensor, module},
 };
 
 /// `layer` applied to `x`; where its weight has a LoRA (burn's `LoraAdapter`), `x W + b + s (x A) B`
@@ -27,11 +28,24 @@ pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
 
 /// `x · weight + bias`, by products of our own where they are faster.
 fn product<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let weight = decoded(weight, x.dtype());
     #[cfg(feature = "cpu")]
     if let Some(out) = crate::cpu::linear(&x, weight.clone(), bias.clone()) {
         return out;
     }
     module::linear(x, weight, bias)
+}
+
+/// A quantised weight in full, for one product. burn's own product of such a weight unpacks numbers as
+/// it goes, by slower kernels: that pays for a few rows of `x`, and here there are thousands.
+fn decoded(weight: Tensor<2>, dtype: DType) -> Tensor<2> {
+    match weight.dtype() {
+        DType::QFloat(_) => {
+            let weight = weight.into_dispatch();
+            Tensor::from_dispatch(Dispatch::dequantize(weight, dtype.into()))
+        }
+        _ => weight,
+    }
 }
 
 #[cfg(test)]

@@ -34,8 +34,9 @@ fn a_plan_says_how_it_fits() {
     let plan = |options: &str| desk.run(&format!("plan --device flex {options}"));
     let roomy = plan("--vram-limit 200GiB").succeeds().stdout;
     assert!(roomy.contains("--offload none"), "{roomy}");
-    let tight = plan("--size 544x960 --vram-limit 24GiB").succeeds().stdout;
+    let tight = plan("--size 544x960 --vram-limit 20GiB").succeeds().stdout;
     assert!(tight.contains("--offload blocks"), "{tight}");
+    plan("--transformer none.safetensors").fails(1, &["none.safetensors"]);
     plan("--vram-limit 1GiB").fails(2, &["1.0 GiB are available", "no size fits"]);
     plan("--vram-limit 24").fails(2, &["24GiB"]);
 }

@@ -9,7 +9,7 @@ use burn::{
 use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_vae::{Vae, VaeConfig};
 
-use super::{Error, Part, StoredTensor, Weights, convert, lora::Update};
+use super::{Error, Part, StoredTensor, Weights, convert, lora::Update, packed};
 
 /// A parameter of a module as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,33 +84,25 @@ pub fn load_module<M: Module>(
     dtype: FloatDType,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<M, Error> {
-    convert::check_dtypes(weights)?;
-    let mismatch = check(&module, weights);
-    if !mismatch.is_empty() {
-        return Err(Error::Mismatch {
-            origin: weights.origin().to_path_buf(),
-            mismatch,
-        });
-    }
-    let total = parameters(&module)
-        .iter()
-        .filter_map(|p| weights.get(&p.name))
-        .map(|tensor| tensor.byte_len() as u64)
-        .sum();
-    let mut loader = Loader {
-        weights,
-        dtype,
-        progress,
-        path: ParameterPath::default(),
-        done: 0,
-        total,
-        error: None,
-    };
-    let module = module.map(&mut loader);
-    match loader.error {
-        Some(error) => Err(error),
-        None => Ok(module),
-    }
+    Loader::new(weights, dtype, progress).run(module)
+}
+
+/// As [`load_module`], but the weights of linear layers remain compressed if they are stored so that
+/// the device [can decode](Encoding::is_decoded_by_devices) them, which it then does for each product.
+///
+/// Weights with [updates](super::Model::add_lora) are decoded to add them.
+///
+/// # Errors
+/// As [`load_module`].
+pub fn load_compressed<M: Module>(
+    module: M,
+    weights: &Weights,
+    dtype: FloatDType,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<M, Error> {
+    let mut loader = Loader::new(weights, dtype, progress);
+    loader.keep_compressed = true;
+    loader.run(module)
 }
 
 impl Part<VaeConfig> {
@@ -202,24 +194,69 @@ struct Loader<'a> {
     dtype: FloatDType,
     progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     path: ParameterPath,
+    /// Whether weights may stay compressed.
+    keep_compressed: bool,
     done: u64,
     total: u64,
     error: Option<Error>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(
+        weights: &'a Weights,
+        dtype: FloatDType,
+        progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Self {
+        Self {
+            weights,
+            dtype,
+            progress,
+            path: ParameterPath::default(),
+            keep_compressed: false,
+            done: 0,
+            total: 0,
+            error: None,
+        }
+    }
+
+    fn run<M: Module>(mut self, module: M) -> Result<M, Error> {
+        convert::check_dtypes(self.weights)?;
+        let mismatch = check(&module, self.weights);
+        if !mismatch.is_empty() {
+            return Err(Error::Mismatch {
+                origin: self.weights.origin().to_path_buf(),
+                mismatch,
+            });
+        }
+        self.total = parameters(&module)
+            .iter()
+            .filter_map(|p| self.weights.get(&p.name))
+            .map(|tensor| tensor.byte_len() as u64)
+            .sum();
+        let module = module.map(&mut self);
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(module),
+        }
+    }
+
     fn load<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Tensor<D>, Error> {
         let name = self.path.name();
         let Some(stored) = self.weights.get(&name) else {
             unreachable!("`check` found `{name}`");
         };
-        let tensor = read(
-            self.weights,
-            &name,
-            stored,
-            self.dtype,
-            &param.lazy_device(),
-        )?;
+        let device = param.lazy_device();
+        let keep = self.keep_compressed
+            && self.path.is_transposed()
+            && self.weights.updates(&name).is_empty();
+        let packed = match keep {
+            true => packed::read(&self.weights.name_in_file(&name), stored, &device)?,
+            false => None,
+        };
+        let tensor = match packed {
+            Some(data) => Tensor::from_data(data, &device),
+            None => read(self.weights, &name, stored, self.dtype, &device)?,
+        };
         self.done += stored.byte_len() as u64;
         if (self.progress)(self.done, self.total).is_break() {
             return Err(Error::Cancelled);

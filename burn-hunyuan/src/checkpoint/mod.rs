@@ -7,7 +7,7 @@
 //! | [`recognise`] | tells component and layout from the names, and renames to ours | `layout` |
 //! | [`Model::vae`] and its like | sizes from tensors, `config.json`, or the published model | `sizes` |
 //! | [`Model::add_lora`] | notes low-rank updates, which are added when the weights are read | `lora` |
-//! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `encoding`, `storage` |
+//! | [`load_module`] | streams the tensors to the device, one at a time | `load`, `convert`, `packed`, `encoding`, `storage` |
 //!
 //! [`save_transformer`] writes a transformer with its updates to a file (`merge`), `save_trained` one
 //! that was trained (`export`), [`save_quantized`] one in fewer bits (`quantize`). `load_lpips` reads the
@@ -35,6 +35,7 @@ mod lora;
 mod lpips;
 mod merge;
 mod model;
+mod packed;
 mod pickle;
 mod pt;
 mod pt_fp8;
@@ -54,7 +55,7 @@ pub use error::Error;
 pub use export::save_trained;
 pub use inspect::{ComponentReport, Report, inspect};
 pub use layout::{Component, Recognised, recognise};
-pub use load::{Mismatch, Parameter, check, load_module, parameters};
+pub use load::{Mismatch, Parameter, check, load_compressed, load_module, parameters};
 pub use lora::{Lora, LoraFormat};
 #[cfg(feature = "train")]
 pub use lpips::load_lpips;

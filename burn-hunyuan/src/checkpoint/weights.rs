@@ -123,6 +123,15 @@ impl Weights {
         encodings.any(|encoding| encoding.is_float() && !encoding.is_computed())
     }
 
+    /// Whether an accelerator can hold all that is compressed as it is, and decode it.
+    pub fn is_decoded_by_devices(&self) -> bool {
+        self.iter().all(|(name, tensor)| {
+            let encoding = tensor.encoding();
+            encoding.is_computed()
+                || encoding.is_decoded_by_devices() && self.updates(name).is_empty()
+        })
+    }
+
     /// Names in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

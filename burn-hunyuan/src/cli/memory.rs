@@ -13,12 +13,12 @@ use crate::{
 #[command(next_help_heading = "Device and memory")]
 pub(super) struct MemoryOptions {
     /// Compress the large weights of the transformer's blocks when it is loaded: int8, int4 or fp8.
-    /// Each block is decoded when it runs
+    /// They are decoded when they are used
     #[arg(long, value_name = "FORMAT")]
     pub quantize: Option<Quantization>,
     /// Where the blocks of the transformer and the layers of LLaMA wait until they run: `blocks`
     /// leaves them in the file, or compressed in the host's memory; `none` loads all onto the device
-    /// [default: blocks for compressed weights and where all do not fit, else none]
+    /// [default: blocks where all do not fit, and for compressed weights on a CPU, else none]
     #[arg(long, value_name = "WHAT")]
     offload: Option<OffloadArgument>,
     /// Stay within this much of the device's memory, by --offload and --vae-tiling as far as they are

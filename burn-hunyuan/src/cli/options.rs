@@ -37,7 +37,6 @@ pub(super) struct ModelOptions {
 
 impl ModelOptions {
     /// All paths and ids that were given.
-    #[cfg(feature = "train")]
     pub fn paths(&self) -> Vec<String> {
         let parts = [
             &self.transformer,

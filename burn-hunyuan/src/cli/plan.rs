@@ -9,6 +9,7 @@ use super::{
     print,
 };
 use crate::{
+    checkpoint::Model,
     device,
     error::{Error, Result},
     pipeline::Request,
@@ -40,11 +41,16 @@ impl Plan {
         (request.frames, request.cache_threshold) = (self.frames, self.cache_threshold);
         request.validate()?;
         let device = device::open(&self.run.device)?;
-        let (architecture, stored) = if self.model.is_tiny() {
+        let paths = self.model.paths();
+        let (architecture, stored) = if paths.is_empty() {
             (Architecture::official(&device), FloatDType::BF16)
         } else {
-            let model = self.model.open(&device, self.run.quiet)?;
-            let stored = model.transformer()?.weights.main_dtype();
+            let model = match self.model.is_tiny() {
+                true => Model::open(&paths)?,
+                false => self.model.open(&device, self.run.quiet)?,
+            };
+            let transformer = model.transformer();
+            let stored = transformer.map_or(FloatDType::BF16, |part| part.weights.main_dtype());
             (Architecture::of(&model, &device)?, stored)
         };
         let settings = Settings {

@@ -34,22 +34,25 @@ impl Pipeline {
         };
 
         let transformer = self.transformer()?;
-        let condition = self.dit_condition(condition, request.guidance);
-        let negative = negative.map(|negative| self.dit_condition(negative, request.guidance));
         let shift = request.flow_shift.unwrap_or(self.model.shift());
         let schedule = Schedule::new(request.steps, shift);
+        let timesteps: Vec<_> = (0..schedule.steps())
+            .map(|i| schedule.timestep(i))
+            .collect();
+        self.report(Stage::Denoise, 0, request.steps as u64)?;
+        let guide = |prompt: &PromptCondition| {
+            let condition = self.dit_condition(prompt, request.guidance);
+            transformer.guide(&condition, &timesteps, shape)
+        };
+        let (guide, negative) = (guide(condition)?, negative.map(guide).transpose()?);
 
         let cache = || request.cache_threshold.map(FirstBlockCache::new);
         let (mut cache, mut negative_cache) = (cache(), cache());
-        self.report(Stage::Denoise, 0, request.steps as u64)?;
         for step in 0..schedule.steps() {
-            let timestep = [schedule.timestep(step)];
-            let timestep = Tensor::from_data(timestep, (&self.device, DType::F32));
-            let at = |condition, cache: &mut Option<FirstBlockCache>| {
-                let (latents, timestep) = (latents.clone(), Tensor::clone(&timestep));
-                transformer.velocity(latents, timestep, condition, cache.as_mut())
+            let at = |guide, cache: &mut Option<FirstBlockCache>| {
+                transformer.velocity(latents.clone(), step, guide, cache.as_mut())
             };
-            let mut velocity = at(&condition, &mut cache)?;
+            let mut velocity = at(&guide, &mut cache)?;
             if let Some(negative) = &negative {
                 let away = at(negative, &mut negative_cache)?;
                 velocity = away.clone() + (velocity - away) * request.cfg;

@@ -1,6 +1,11 @@
 //! Components in and out of memory.
 
-use burn::module::Module;
+use std::ops::ControlFlow;
+
+use burn::{
+    module::Module,
+    tensor::{Device, FloatDType},
+};
 use burn_hunyuan_dit::Dit;
 use burn_hunyuan_text::{ClipTextEncoder, LlamaTextEncoder};
 use burn_hunyuan_vae::Vae;
@@ -8,13 +13,28 @@ use burn_hunyuan_vae::Vae;
 use super::{
     Offload, Pipeline, Progress, Stage,
     llama::{Llama, take_layers},
-    transformer::{Transformer, take_blocks},
+    transformer::{Transformer, take_blocks, take_modulation},
 };
 use crate::{
-    checkpoint::{Component, Weights, load_module, quantize},
+    checkpoint::{self, Component, Weights, load_compressed, load_module, quantize},
+    device,
     error::Result,
-    plan::Plan,
 };
+
+/// Streams weights into `module`, which is on `device`. An accelerator keeps those compressed that it
+/// can decode; on a CPU nothing would be gained.
+pub(super) fn load_onto<M: Module>(
+    device: &Device,
+    module: M,
+    weights: &Weights,
+    dtype: FloatDType,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> std::result::Result<M, checkpoint::Error> {
+    match device::is_host(device) {
+        true => load_module(module, weights, dtype, progress),
+        false => load_compressed(module, weights, dtype, progress),
+    }
+}
 
 impl Pipeline {
     /// Streams weights into `module`.
@@ -22,7 +42,7 @@ impl Pipeline {
         self.report(stage, 0, 0)?;
         let observer = &mut self.observer;
         let mut report = |done, total| observer(Progress { stage, done, total });
-        let module = load_module(module, weights, self.dtype, &mut report)?;
+        let module = load_onto(&self.device, module, weights, self.dtype, &mut report)?;
         self.wait();
         Ok(module)
     }
@@ -34,8 +54,9 @@ impl Pipeline {
         }
         let mut part = self.model.text_encoder()?;
         let tokenizer = self.model.tokenizer(Component::TextEncoder)?;
+        let planned = self.plan.as_ref().map(|plan| plan.text_offload);
         let layers = self
-            .streams(part.weights.is_compressed())
+            .waits(&part.weights, planned)
             .then(|| take_layers(&mut part, &self.device, self.dtype));
         let module = part.config.init(&self.device);
         let module = self.load(Stage::LoadTextEncoder, module, &part.weights)?;
@@ -68,22 +89,32 @@ impl Pipeline {
             let mut report = |done, total| observer(Progress { stage, done, total });
             part.weights = quantize(&part.weights, to, &self.device, &mut report)?;
         }
-        if !self.streams(part.weights.is_compressed()) {
-            let module = part.config.init(&self.device);
-            let dit = self.load(Stage::LoadTransformer, module, &part.weights)?;
-            return Ok(dit.into());
+        let planned = self.plan.as_ref().map(|plan| plan.settings.offload);
+        let waits = self.waits(&part.weights, planned);
+        // A model that stays for many prompts keeps what it needs once for each.
+        let keeps_modulation = self.keep_loaded && !waits;
+        let (device, dtype) = (self.device.clone(), self.dtype);
+        let modulation = (!keeps_modulation).then(|| take_modulation(&mut part, &device, dtype));
+        let blocks = waits.then(|| take_blocks(&mut part, &device, dtype));
+        let mut module = part.config.init(&device);
+        if modulation.is_some() {
+            module = module.without_modulation();
         }
-        let blocks = take_blocks(&mut part, &self.device, self.dtype);
-        let module = part.config.init(&self.device);
         let dit = self.load(Stage::LoadTransformer, module, &part.weights)?;
-        Ok(Transformer::with_stored_blocks(dit, blocks))
+        Ok(Transformer::new(dit, modulation, blocks))
     }
 
-    /// Whether blocks and layers are loaded when they run.
-    fn streams(&self, is_compressed: bool) -> bool {
-        let has_to = |plan: &Plan| plan.settings.offload == Offload::Blocks;
-        match self.offload {
-            Offload::Auto => is_compressed || self.plan.as_ref().is_some_and(has_to),
+    /// Whether blocks or layers wait outside of the device and are loaded when they run.
+    fn waits(&self, weights: &Weights, planned: Option<Offload>) -> bool {
+        let offload = match self.offload {
+            Offload::Auto => planned.unwrap_or_default(),
+            decided => decided,
+        };
+        match offload {
+            Offload::Auto => {
+                let stays_small = !device::is_host(&self.device) && weights.is_decoded_by_devices();
+                weights.is_compressed() && !stays_small
+            }
             Offload::Blocks => true,
             Offload::None => false,
         }

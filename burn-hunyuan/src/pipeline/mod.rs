@@ -144,11 +144,12 @@ impl Pipeline {
         self
     }
 
-    /// Compresses the large weights of the transformer's blocks when it is loaded. They stay so in
-    /// the host's memory, and each block is decoded to run.
+    /// Compresses the large weights of the transformer's blocks when it is loaded. They stay so, and
+    /// are decoded to run: on the device if it is an accelerator and they fit there, else from the
+    /// host's memory, block by block.
     ///
     /// # Errors
-    /// With [`Offload::None`], where nothing would be gained.
+    /// With [`Offload::None`] on a CPU, where nothing would be gained.
     pub fn with_quantization(mut self, quantization: Option<Quantization>) -> Result<Self> {
         self.quantization = quantization;
         self.check_offload()
@@ -157,8 +158,8 @@ impl Pipeline {
     /// Sets where the transformer's blocks and LLaMA's layers are while they do not run.
     ///
     /// # Errors
-    /// [`Offload::None`] with a [quantization](Self::with_quantization), where nothing would be
-    /// gained.
+    /// [`Offload::None`] with a [quantization](Self::with_quantization) on a CPU, where nothing would
+    /// be gained.
     pub fn with_offload(mut self, offload: Offload) -> Result<Self> {
         self.offload = offload;
         self.check_offload()
@@ -179,10 +180,13 @@ impl Pipeline {
 
     fn check_offload(self) -> Result<Self> {
         match (self.quantization, self.offload) {
-            (Some(to), Offload::None) => Err(Error::Request(format!(
-                "weights in {to} are decoded block by block while the model runs; decoding all of \
-                 them before (--offload none) would lose precision and save nothing"
-            ))),
+            (Some(to), Offload::None) if device::is_host(&self.device) => {
+                Err(Error::Request(format!(
+                    "on a CPU, weights in {to} are decoded block by block while the model runs; \
+                     decoding all of them before (--offload none) would lose precision and save \
+                     nothing"
+                )))
+            }
             _ => Ok(self),
         }
     }

@@ -15,20 +15,23 @@ use burn::{
     tensor::{Device, FloatDType},
 };
 
-use crate::checkpoint::{Error, Part, Weights, load_module};
+use super::load::load_onto;
+use crate::checkpoint::{Error, Part, Weights};
 
 /// Where the transformer's blocks and LLaMA's layers are while they do not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Offload {
-    /// As [`Blocks`](Self::Blocks) where weights are compressed, in the file or by
-    /// [`Pipeline::with_quantization`](super::Pipeline::with_quantization), so that they stay small;
-    /// else as [`None`](Self::None).
+    /// As [`None`](Self::None) where that is predicted to fit in the device's memory, else as
+    /// [`Blocks`](Self::Blocks). Compressed weights that the device would hold in full, such as on a
+    /// CPU, wait as well, so that they stay small.
     #[default]
     Auto,
-    /// In the file, or compressed in the host's memory. While one runs on the device, the next is read,
-    /// decoded and uploaded. The results are the same to the bit.
+    /// In the file, or compressed in the host's memory. While one runs on the device, the next is read
+    /// and uploaded.
     Blocks,
-    /// On the device, in the run's number format.
+    /// On the device: compressed if they are stored so that an accelerator
+    /// [can decode](crate::checkpoint::Encoding::is_decoded_by_devices) them, else in the run's number
+    /// format.
     None,
 }
 
@@ -64,7 +67,7 @@ impl<C: Clone> Stored<C> {
     /// Loads `part`, which is the one of this index.
     pub fn load<M: Module>(&self, part: M, index: usize) -> Result<M, Error> {
         let go_on = &mut |_, _| ControlFlow::Continue(());
-        load_module(part, &self.weights[index], self.dtype, go_on)
+        load_onto(&self.device, part, &self.weights[index], self.dtype, go_on)
     }
 
     /// All parts in order, as `load` gives them.

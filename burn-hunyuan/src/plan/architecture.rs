@@ -7,7 +7,7 @@ use burn_hunyuan_vae::{TilingMode, VaeConfig};
 
 use super::{Memory, Plan, Settings, gib};
 use crate::{
-    checkpoint::{Model, Parameter, Quantization, parameters},
+    checkpoint::{Component, Model, Parameter, Part, Quantization, Weights, parameters},
     error::{Error, Result},
     pipeline::{Offload, Request},
 };
@@ -15,6 +15,9 @@ use crate::{
 /// Activations of all tokens at the transformer's peak, in widths: the residual, attention's output,
 /// four of the MLP, and the five of both joined for the last product of a single-stream block.
 const TOKEN_WIDTHS: u64 = 11;
+
+/// In the names of the layers that modulate a block, whose outputs are computed for all steps at once.
+const MODULATION: &str = "modulation.";
 
 /// What a first-block cache keeps, in widths of the image tokens.
 const CACHED_WIDTHS: u64 = 3;
@@ -33,8 +36,6 @@ const VAE_COPIES_OF_FIVE: u64 = 4;
 #[derive(Clone, Debug)]
 pub struct Architecture {
     transformer: Elements,
-    /// Whether the transformer's file is compressed.
-    is_compressed: bool,
     llama: Elements,
     /// Parameters of CLIP.
     clip: u64,
@@ -49,12 +50,48 @@ pub struct Architecture {
 /// Numbers of parameters.
 #[derive(Clone, Debug)]
 struct Elements {
-    /// Of each block or layer.
+    /// Of each block or layer, without the layers that modulate it.
     blocks: Vec<u64>,
+    /// Of the layers that modulate blocks.
+    modulation: u64,
     /// Outside of them.
     rest: u64,
+    /// Of the largest.
+    largest: u64,
     /// Of the matrices that a quantization compresses.
     large: u64,
+    /// How blocks are compressed in their file.
+    compressed: Option<Compressed>,
+}
+
+/// Compressed weights in blocks or layers.
+#[derive(Clone, Copy, Debug)]
+struct Compressed {
+    elements: u64,
+    bytes: u64,
+    /// Whether accelerators can hold them so.
+    on_devices: bool,
+}
+
+impl Compressed {
+    /// What of a file is compressed in the blocks whose names begin so.
+    fn of(weights: &Weights, blocks: &[String]) -> Option<Self> {
+        let tensors = weights.iter().filter(|(name, tensor)| {
+            let is_matrix = tensor.shape().len() == 2 && !tensor.encoding().is_computed();
+            let in_block = blocks.iter().any(|prefix| name.starts_with(prefix));
+            is_matrix && in_block && !name.contains(MODULATION)
+        });
+        let mut all = Self {
+            elements: 0,
+            bytes: 0,
+            on_devices: weights.is_decoded_by_devices(),
+        };
+        for (_, tensor) in tensors {
+            all.elements += tensor.elements() as u64;
+            all.bytes += tensor.byte_len() as u64;
+        }
+        weights.is_compressed().then_some(all)
+    }
 }
 
 impl Elements {
@@ -63,20 +100,46 @@ impl Elements {
         let count = |keep: &dyn Fn(&Parameter) -> bool| {
             parameters.iter().filter(|p| keep(p)).map(elements).sum()
         };
+        let modulates = |p: &Parameter| p.name.contains(MODULATION);
         let counts: Vec<u64> = blocks
             .iter()
-            .map(|prefix| count(&|p| p.name.starts_with(prefix)))
+            .map(|prefix| count(&|p| p.name.starts_with(prefix) && !modulates(p)))
             .collect();
-        let all: u64 = count(&|_| true);
+        let in_block = |p: &Parameter| blocks.iter().any(|prefix| p.name.starts_with(prefix));
         Self {
-            rest: all - counts.iter().sum::<u64>(),
+            modulation: count(&|p| in_block(p) && modulates(p)),
+            rest: count(&|p| !in_block(p)),
+            largest: parameters.iter().map(elements).max().unwrap_or(0),
+            compressed: None,
             large: count(&|p| Quantization::Int8.applies(&p.name, &p.shape)),
             blocks: counts,
         }
     }
 
+    /// The same with matrices compressed to `to`, if they are to be.
+    fn quantized(&self, to: Option<Quantization>) -> Self {
+        let Some(encoding) = to.map(Quantization::encoding) else {
+            return self.clone();
+        };
+        let blocks = self.large / encoding.block_len() as u64;
+        let compressed = Some(Compressed {
+            elements: self.large,
+            bytes: blocks * encoding.block_bytes() as u64,
+            on_devices: encoding.is_decoded_by_devices(),
+        });
+        Self {
+            compressed,
+            ..self.clone()
+        }
+    }
+
+    /// The compressed weights that would be there in full if they did not wait outside.
+    fn would_grow(&self, is_host: bool) -> bool {
+        self.compressed.is_some_and(|c| is_host || !c.on_devices)
+    }
+
     /// Those that are on the device at once.
-    fn resident(&self, offload: Offload) -> u64 {
+    fn resident(&self, offload: Offload, keep_loaded: bool) -> u64 {
         self.rest
             + match offload {
                 // One runs, the next one is there.
@@ -84,8 +147,23 @@ impl Elements {
                     let pairs = self.blocks.windows(2).map(|pair| pair.iter().sum());
                     pairs.max().unwrap_or(0)
                 }
-                _ => self.blocks.iter().sum(),
+                _ => {
+                    let modulation = if keep_loaded { self.modulation } else { 0 };
+                    self.blocks.iter().sum::<u64>() + modulation
+                }
             }
+    }
+
+    /// The bytes that they take there, with `bytes` for each that is not compressed.
+    fn resident_bytes(&self, offload: Offload, bytes: u64, settings: &Settings) -> u64 {
+        let all = self.resident(offload, settings.keep_loaded) * bytes;
+        match (offload, self.compressed) {
+            (Offload::None, Some(compressed)) if !self.would_grow(settings.is_host) => {
+                // One is decoded for its product.
+                all - compressed.elements * bytes + compressed.bytes + self.largest * bytes
+            }
+            _ => all,
+        }
     }
 }
 
@@ -93,7 +171,7 @@ impl Architecture {
     /// The published model, stored in bf16.
     pub fn official(device: &Device) -> Self {
         Self::new(
-            (&DitConfig::new(), false),
+            &DitConfig::new(),
             &LlamaConfig::new(),
             &ClipConfig::new(),
             &VaeConfig::new(),
@@ -101,37 +179,46 @@ impl Architecture {
         )
     }
 
-    /// That of a whole model; reads headers only.
+    /// That of a model, with the published one's sizes for components that it lacks; reads headers only.
     ///
     /// # Errors
-    /// Components that are absent.
+    /// Headers that cannot be read, sizes that nothing tells.
     pub fn of(model: &Model, device: &Device) -> Result<Self> {
-        let transformer = model.transformer()?;
-        Ok(Self::new(
-            (&transformer.config, transformer.weights.is_compressed()),
-            &model.text_encoder()?.config,
-            &model.text_encoder_2()?.config,
-            &model.vae()?.config,
+        let has = |component| model.components().any(|found| found.component == component);
+        let transformer = has(Component::Transformer).then(|| model.transformer());
+        let llama = has(Component::TextEncoder).then(|| model.text_encoder());
+        let clip = has(Component::TextEncoder2).then(|| model.text_encoder_2());
+        let vae = has(Component::Vae).then(|| model.vae());
+        let (transformer, llama) = (transformer.transpose()?, llama.transpose()?);
+        let (clip, vae) = (clip.transpose()?, vae.transpose()?);
+        let mut sizes = Self::new(
+            &config_of(transformer.as_ref(), DitConfig::new),
+            &config_of(llama.as_ref(), LlamaConfig::new),
+            &config_of(clip.as_ref(), ClipConfig::new),
+            &config_of(vae.as_ref(), VaeConfig::new),
             device,
-        ))
+        );
+        if let Some(Part { config, weights }) = transformer {
+            sizes.transformer.compressed = Compressed::of(&weights, &block_prefixes(&config));
+        }
+        if let Some(Part { config, weights }) = llama {
+            sizes.llama.compressed = Compressed::of(&weights, &layer_prefixes(&config));
+        }
+        Ok(sizes)
     }
 
     fn new(
-        (dit, is_compressed): (&DitConfig, bool),
+        dit: &DitConfig,
         llama: &LlamaConfig,
         clip: &ClipConfig,
         vae: &VaeConfig,
         device: &Device,
     ) -> Self {
-        let blocks: Vec<_> = (0..dit.blocks())
-            .map(|i| format!("{}.", dit.block_name(i)))
-            .collect();
-        let layers: Vec<_> = (0..llama.layers).map(|i| format!("layers.{i}.")).collect();
+        let (blocks, layers) = (block_prefixes(dit), layer_prefixes(llama));
         let count = |parameters: &[Parameter]| Elements::of(parameters, &[]).rest;
         // No parameter is allocated before it is used.
         Self {
             transformer: Elements::of(&parameters(&dit.init(device)), &blocks),
-            is_compressed,
             llama: Elements::of(&parameters(&llama.init(device)), &layers),
             clip: count(&parameters(&clip.init(device))),
             vae: count(&parameters(&vae.init(device))),
@@ -143,7 +230,8 @@ impl Architecture {
     }
 
     /// How to generate `request` within `limit` bytes of the device's memory: with everything on the
-    /// device if that fits, else with blocks that wait outside; with the largest VAE tiles that fit.
+    /// device if that fits, else with LLaMA's layers waiting outside, else with the transformer's blocks
+    /// too; with the largest VAE tiles that fit.
     /// What `settings` decide stays as it is, and precision is never given up unasked.
     ///
     /// # Errors
@@ -160,48 +248,61 @@ impl Architecture {
 
     /// The first plan within the limit, or the one that takes least.
     fn best(&self, size: [usize; 3], cached: bool, settings: Settings, limit: u64) -> Plan {
-        let with = |offload| {
+        let transformer = self.transformer.quantized(settings.quantization);
+        let with = |(offload, text_offload)| {
             let settings = Settings {
                 offload,
                 ..settings
             };
-            self.predict(size, cached, settings, limit)
+            self.predict(size, cached, &transformer, settings, text_offload, limit)
         };
-        match settings.offload {
-            Offload::Auto if settings.quantization.is_some() || self.is_compressed => {
-                with(Offload::Blocks)
-            }
-            Offload::Auto => {
-                let all = with(Offload::None);
-                match all.peak() <= limit {
-                    true => all,
-                    false => with(Offload::Blocks),
-                }
-            }
-            decided => with(decided),
+        if settings.offload != Offload::Auto {
+            return with((settings.offload, settings.offload));
         }
+        let waiting = (Offload::Blocks, Offload::Blocks);
+        let ways = [
+            (Offload::None, Offload::None),
+            (Offload::None, Offload::Blocks),
+        ];
+        let grows =
+            |of: &Elements, offload| offload == Offload::None && of.would_grow(settings.is_host);
+        let mut ways = ways
+            .into_iter()
+            .filter(|(blocks, layers)| {
+                !grows(&transformer, *blocks) && !grows(&self.llama, *layers)
+            })
+            .map(with);
+        ways.find(|plan| plan.peak() <= limit)
+            .unwrap_or_else(|| with(waiting))
     }
 
-    fn predict(&self, size: [usize; 3], cached: bool, mut settings: Settings, limit: u64) -> Plan {
+    fn predict(
+        &self,
+        size: [usize; 3],
+        cached: bool,
+        transformer: &Elements,
+        mut settings: Settings,
+        text_offload: Offload,
+        limit: u64,
+    ) -> Plan {
         let bytes = match settings.dtype {
             FloatDType::F16 | FloatDType::BF16 => 2,
             FloatDType::F32 | FloatDType::Flex32 | FloatDType::F64 => 4,
         };
-        let compressed = settings.quantization.map_or(0, |to| {
-            let encoding = to.encoding();
-            self.transformer.large / encoding.block_len() as u64 * encoding.block_bytes() as u64
-        });
-        let Self {
-            transformer, llama, ..
-        } = self;
-        let weights = [
-            llama.resident(settings.offload) + self.clip,
-            transformer.resident(settings.offload),
-            self.vae,
-        ]
-        .map(|elements| elements * bytes);
-        let compressed_here = if settings.is_host { compressed } else { 0 };
-        let mut weights = [weights[0], weights[1] + compressed_here, weights[2]];
+        let compressed = match settings.offload {
+            Offload::Blocks => settings.quantization.and(transformer.compressed),
+            _ => None,
+        };
+        let compressed = compressed.map_or(0, |compressed| compressed.bytes);
+        let resident = |of: &Elements, offload| of.resident_bytes(offload, bytes, &settings);
+        let mut weights = [
+            resident(&self.llama, text_offload) + self.clip * bytes,
+            resident(transformer, settings.offload),
+            self.vae * bytes,
+        ];
+        if settings.is_host {
+            weights[1] += compressed;
+        }
         if settings.keep_loaded {
             weights = [weights.iter().sum(); 3];
         }
@@ -224,6 +325,7 @@ impl Architecture {
         ];
         Plan {
             settings,
+            text_offload,
             stages: std::array::from_fn(|i| Memory {
                 weights: weights[i],
                 work: work[i] + program,
@@ -291,6 +393,23 @@ impl Architecture {
     }
 }
 
+/// The sizes of a component, the published ones where it is absent.
+fn config_of<C: Clone>(part: Option<&Part<C>>, published: fn() -> C) -> C {
+    part.map_or_else(published, |part| part.config.clone())
+}
+
+/// What the names of the parameters of each of the transformer's blocks begin with.
+fn block_prefixes(dit: &DitConfig) -> Vec<String> {
+    let blocks = 0..dit.blocks();
+    blocks.map(|i| format!("{}.", dit.block_name(i))).collect()
+}
+
+/// The same of LLaMA's layers.
+fn layer_prefixes(llama: &LlamaConfig) -> Vec<String> {
+    let layers = 0..llama.layers;
+    layers.map(|i| format!("layers.{i}.")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,10 +443,13 @@ mod tests {
     #[test]
     fn weights_are_counted() {
         let official = official();
-        let all = official.transformer.resident(Offload::None);
+        let all = official.transformer.resident(Offload::None, true);
         assert_eq!(all, 12_821_012_544);
-        let (dual, single) = (36 * 3072 * 3072, 15 * 3072 * 3072);
-        let two = official.transformer.resident(Offload::Blocks) - official.transformer.rest;
+        // Each block's modulation has its matrices, six times the width or three, and their biases.
+        let matrices = (20 * 12 + 40 * 3) * 3072 * 3072;
+        assert_eq!(official.transformer.modulation, matrices + matrices / 3072);
+        let (dual, single) = (24 * 3072 * 3072, 12 * 3072 * 3072);
+        let two = official.transformer.resident(Offload::Blocks, false) - official.transformer.rest;
         // Matrices of two dual blocks, and their biases and norms.
         assert!((2 * dual..2 * dual + 200_000).contains(&two), "{two}");
         let large = 20 * 24 * 3072 * 3072 + 40 * 12 * 3072 * 3072;
@@ -340,12 +462,48 @@ mod tests {
     fn what_fits_stays_on_the_device() {
         let roomy = plan([720, 1280, 129], 80).unwrap();
         assert_eq!(roomy.settings.offload, Offload::None);
-        let tight = plan([544, 960, 129], 24).unwrap();
+        let tight = plan([544, 960, 129], 20).unwrap();
         assert_eq!(tight.settings.offload, Offload::Blocks);
-        assert!(tight.peak() <= 24 * GIB && tight.peak() < roomy.peak());
+        assert!(tight.peak() <= 20 * GIB && tight.peak() < roomy.peak());
         for plan in [roomy, tight] {
             assert!(matches!(plan.settings.vae_tiling, TilingMode::Fixed(_)));
         }
+    }
+
+    /// `Q8_0` takes 34 bytes for 32 weights, `Q4_0` 18.
+    #[test]
+    fn compressed_weights_stay_on_an_accelerator() {
+        let official = official();
+        let request = Request::new("a cat").with_size(544, 960);
+        let plan = |quantization, is_host, gib| {
+            let settings = Settings {
+                quantization: Some(quantization),
+                is_host,
+                ..settings(FloatDType::BF16)
+            };
+            official.plan(&request, settings, gib * GIB).unwrap()
+        };
+        let whole = official.transformer.resident(Offload::None, false) * 2;
+        let large = official.transformer.large;
+        let decoded = official.transformer.largest * 2;
+        for (to, per_block) in [(Quantization::Int8, 34), (Quantization::Int4, 18)] {
+            let plan = plan(to, false, 24);
+            assert_eq!(plan.settings.offload, Offload::None);
+            let expected = whole - large * 2 + large / 32 * per_block + decoded;
+            assert_eq!((plan.stages[1].weights, plan.compressed), (expected, 0));
+        }
+        let on_host = plan(Quantization::Int8, true, 24);
+        assert_eq!(on_host.settings.offload, Offload::Blocks);
+        assert_eq!(on_host.compressed, large / 32 * 34);
+        // LLaMA is larger than the limit, the transformer is not.
+        let settings = Settings {
+            quantization: Some(Quantization::Int4),
+            ..settings(FloatDType::BF16)
+        };
+        let small = Request::new("a cat").with_size(256, 256).with_frames(17);
+        let tight = official.plan(&small, settings, 13 * GIB).unwrap();
+        let offloads = (tight.settings.offload, tight.text_offload);
+        assert_eq!(offloads, (Offload::None, Offload::Blocks));
     }
 
     #[test]

@@ -31,13 +31,16 @@ pub struct Settings {
 /// Settings that leave nothing open, and the memory that a generation is predicted to take with them.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// The settings: [`Offload::Auto`] and [`TilingMode::Auto`] are decided.
+    /// The settings: [`Offload::Auto`], which is the transformer's here, and [`TilingMode::Auto`] are
+    /// decided.
     pub settings: Settings,
+    /// Where LLaMA's layers wait.
+    pub text_offload: Offload,
     /// Encoding the prompt, removing the noise, decoding.
     pub stages: [Memory; 3],
     /// The request's height, width and frames.
     size: [usize; 3],
-    /// Compressed weights in the host's memory, in bytes.
+    /// The transformer's compressed weights in the host's memory, in bytes.
     pub compressed: u64,
 }
 
@@ -86,8 +89,11 @@ impl fmt::Display for Plan {
             let [weights, work, sum] = [stage.weights, stage.work, stage.sum()].map(gib);
             writeln!(f, "  {name:<10}{sum:>10}  weights {weights}, work {work}")?;
         }
-        let offload = match offload {
-            Offload::None => "none: all blocks on the device",
+        let offload = match (offload, self.text_offload) {
+            (Offload::None, Offload::None) => "none: all blocks on the device",
+            (Offload::None, _) => {
+                "auto: the transformer's blocks on the device, LLaMA's layers two at a time"
+            }
             _ => "blocks: two at a time on the device",
         };
         writeln!(f, "  --offload {offload}")?;

@@ -73,7 +73,11 @@ pub(super) fn is_as_files_hold_it(weight: &FlexTensor) -> bool {
 /// - `weight`: `[inputs, outputs]`, best as the transposed view of `[outputs, inputs]`
 /// - `bias`: `[outputs]`
 /// - output: `[rows, outputs]`
+///
+/// # Panics
+/// Where it [is not supported](is_supported).
 pub(super) fn linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    assert!(is_supported(x.dtype()), "the instructions that this takes");
     match x.dtype() {
         DType::BF16 => linear_of::<bf16>(x, weight, bias),
         _ => linear_of::<f32>(x, weight, bias),
@@ -126,7 +130,7 @@ fn multiply<T: Multiplied>(x: &[T], weight: &[T], bias: &[f32], inputs: usize, o
                 .zip(sums.chunks_mut(X_ROWS * BLOCK))
             {
                 for (j, w) in w_tiles.chunks_exact(steps).enumerate() {
-                    // SAFETY: `is_supported` was asked before.
+                    // SAFETY: `linear` asserts that the instructions are there.
                     let products = unsafe { T::multiply(x, w) };
                     for (sums, products) in sums.chunks_exact_mut(BLOCK).zip(&products) {
                         let sums = &mut sums[j * W_ROWS..][..W_ROWS];

@@ -16,7 +16,7 @@
 //! | `tokens` | what the transformers call |
 //! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
 //! | `attention` | attention in memory linear in the length |
-//! | `linear` | matrix products in bf16, for inference |
+//! | `linear` | products with weights as files hold them, for inference |
 //! | `matrix` | products in f32 |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
@@ -131,7 +131,7 @@ pub(crate) trait CpuOps: Backend {
         gate: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// See [`attention`](crate::attention_within).
+    /// See [`attention_within`](crate::attention_within).
     fn attention_within(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

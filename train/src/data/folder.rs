@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -128,10 +128,14 @@ fn list_folder(
     entries: &mut Vec<Entry>,
 ) -> Result<()> {
     let found = fs::read_dir(folder).map_err(Error::io("read", folder))?;
-    let mut paths: Vec<PathBuf> = found.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
+    let mut found: Vec<fs::DirEntry> = found
+        .collect::<io::Result<_>>()
+        .map_err(Error::io("read", folder))?;
+    found.sort_by_key(fs::DirEntry::path);
+    for entry in found {
+        let path = entry.path();
+        // A linked folder may lead back to this one.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list_folder(&path, listed, entries)?;
         } else if has_extension(&path, &VIDEOS) || has_extension(&path, &IMAGES) {
             let caption = match listed.get(&path) {

@@ -18,7 +18,9 @@ pub fn gradients_by_block(
 ) -> (f64, Gradients) {
     let embed = |model: &Dit| {
         let (latents, timestep) = (point.latents.clone(), point.timestep.clone());
-        model.embed(latents, timestep, condition)
+        let conditioning = model.conditioning(condition, latents.dims());
+        let (image, text, vec) = model.embed(latents, timestep, &conditioning);
+        (image, text, vec, conditioning.sequence)
     };
 
     // Forward, without automatic differentiation: what each block sees is all that is kept.
@@ -55,10 +57,8 @@ pub fn gradients_by_block(
     let mut grad = gradient(&x, &mut backward);
     let mut grad_vec = gradient(&v, &mut backward);
 
-    for (i, block) in model.single_blocks.iter().enumerate().rev() {
-        let Some(input) = single_inputs.pop() else {
-            break;
-        };
+    let singles = model.single_blocks.iter().enumerate();
+    for ((i, block), input) in singles.zip(single_inputs).rev() {
         let device = block.device();
         (local_vec, local) = (place(local_vec, &device), local.place(&device));
         let (x, v) = (leaf(input), leaf(local_vec.clone()));
@@ -73,10 +73,8 @@ pub fn gradients_by_block(
     let text_tokens = grad.dims()[1] - image_tokens;
     let mut grad_image = grad.clone().narrow(1, 0, image_tokens);
     let mut grad_text = grad.narrow(1, image_tokens, text_tokens);
-    for (i, block) in model.dual_blocks.iter().enumerate().rev() {
-        let Some((image, text)) = dual_inputs.pop() else {
-            break;
-        };
+    let duals = model.dual_blocks.iter().enumerate();
+    for ((i, block), (image, text)) in duals.zip(dual_inputs).rev() {
         let device = block.device();
         (local_vec, local) = (place(local_vec, &device), local.place(&device));
         let (x, y, v) = (leaf(image), leaf(text), leaf(local_vec.clone()));

@@ -210,6 +210,9 @@ struct Losing<'a> {
 }
 
 impl Task for Losing<'_> {
+    fn kind(&self) -> &'static str {
+        self.task.kind()
+    }
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         if step == self.at {
             self.worker.kill();

@@ -168,6 +168,11 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     );
     desk.run(&resume).succeeds();
     assert_eq!(losses(&desk, "full"), expected);
+    let log = fs::read_to_string(desk.path("full/log.txt")).unwrap();
+    assert!(log.contains("run.steps: 2 -> 6"), "{log}");
+    desk.run(&format!("{train} ful --resume"))
+        .fails(1, &["ful: there is no run here", "leave out --resume"]);
+    assert!(!desk.path("ful").exists());
 
     let kept = names(&desk.path("run/checkpoints"));
     assert!(

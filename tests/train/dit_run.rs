@@ -189,6 +189,9 @@ pub struct Stopping {
 }
 
 impl Task for Stopping {
+    fn kind(&self) -> &'static str {
+        self.task.kind()
+    }
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         self.stop.store(step == self.end, Ordering::Relaxed);
         self.task.gradients(step)

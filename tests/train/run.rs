@@ -195,6 +195,64 @@ fn a_stopped_run_goes_on_where_it_was() {
     assert_eq!(losses(folder.path()), expected);
 }
 
+/// What a run was configured by stays in its folder until another configuration is taken up, which
+/// is told.
+#[test]
+fn a_resumed_run_tells_what_changed_and_keeps_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("run");
+    // Nothing is begun by a folder that was mistyped.
+    let refused = open(&folder, true).err().unwrap().to_string();
+    assert!(refused.contains("leave out --resume"), "{refused}");
+    assert!(!folder.exists());
+
+    let saved = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let first = "[optimizer]\nlearning_rate = 0.5\n[model]\nsizes = \"small\"\n";
+    let run = Run::open(&folder, &config(), first, false).unwrap();
+    run.train(&mut Squares::new(STEPS, &flex())).unwrap();
+    assert_eq!(saved("config.toml"), first);
+    assert_eq!(saved("log.txt").lines().next(), Some("numbers are drawn"));
+
+    let log = saved("log.txt");
+    let refuse = |config: &str, mut task: Squares| {
+        let run = Run::open(&folder, &self::config(), config, true).unwrap();
+        let message = run.train(&mut task).unwrap_err().to_string();
+        assert_eq!(
+            (saved("config.toml"), saved("log.txt")),
+            (first.into(), log.clone())
+        );
+        message
+    };
+    let squares = || Squares::new(STEPS, &flex());
+    let other = first.replace("small", "large");
+    let message = refuse(&other, squares());
+    let told = "model.sizes: \"small\" -> \"large\"";
+    assert!(
+        message.contains("config.toml") && message.contains(told),
+        "{message}"
+    );
+    let mut circles = squares();
+    circles.kind = "circles";
+    let message = refuse(&other, circles);
+    assert!(
+        message.contains("holds a run of `train squares`") && message.contains("`train circles`"),
+        "{message}"
+    );
+    // What the task itself refuses.
+    let checkpoint = folder.join("checkpoints/step-00000012");
+    let [weights, aside] = ["model.safetensors", "aside"].map(|name| checkpoint.join(name));
+    std::fs::rename(&weights, &aside).unwrap();
+    let slower = first.replace("0.5", "0.25");
+    assert!(refuse(&slower, squares()).contains("model.safetensors"));
+    std::fs::rename(&aside, &weights).unwrap();
+
+    let run = Run::open(&folder, &config(), &slower, true).unwrap();
+    assert_eq!(run.train(&mut squares()).unwrap(), Outcome::Finished);
+    assert_eq!(saved("config.toml"), slower);
+    let told = "resumed after step 12\noptimizer.learning_rate: 0.5 -> 0.25\n";
+    assert!(saved("log.txt").contains(told), "{}", saved("log.txt"));
+}
+
 /// A step without a usable loss is skipped; too many of them end the run with what is saved.
 #[test]
 fn bad_steps_are_skipped_until_there_are_too_many() {

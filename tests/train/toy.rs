@@ -48,6 +48,7 @@ impl Perceptron {
 
 /// Learns to square numbers; inputs follow from the seed and the step.
 pub struct Squares {
+    pub kind: &'static str,
     model: Perceptron,
     optimizer: Optimizer,
     pending: Option<(Gradients, f64)>,
@@ -70,6 +71,7 @@ impl Squares {
             ..OptimizerConfig::default()
         };
         Self {
+            kind: "squares",
             optimizer: Optimizer::new(&config, &model, steps),
             model,
             pending: None,
@@ -92,6 +94,14 @@ impl Squares {
 }
 
 impl Task for Squares {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec!["numbers are drawn".into()]
+    }
+
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         (self.at_step)(step);
         self.step = step;

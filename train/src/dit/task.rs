@@ -22,6 +22,9 @@ use crate::{
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };
 
+/// What checkpoints call the weights of a LoRA.
+const LORA: &str = "lora";
+
 /// What hears of the averaged weights at every evaluation.
 type Listener = Box<dyn FnMut(&Parameters) -> Result<()>>;
 
@@ -78,7 +81,7 @@ impl DitTask {
     /// As [`new`](Self::new).
     pub fn lora(model: Dit, config: &DitConfig, shards: Shards, recipe: &Recipe) -> Result<Self> {
         let model = recipe.lora.attach(model.train(), recipe.run.seed);
-        Self::start("lora", model, config, shards, recipe)
+        Self::start(LORA, model, config, shards, recipe)
     }
 
     /// Trains what of `model` wants a gradient.
@@ -271,6 +274,14 @@ impl DitTask {
 }
 
 impl Task for DitTask {
+    fn kind(&self) -> &'static str {
+        match (&self.teacher, self.name) {
+            (Some(_), _) => "distill",
+            (None, LORA) => "lora",
+            (None, _) => "dit",
+        }
+    }
+
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         // All that a step draws follows from the seed and its number; nothing has to be saved.
         let mut rng = ChaCha12Rng::seed_from_u64(self.recipe.run.seed);

@@ -47,12 +47,20 @@ impl Checkpoints {
         })
     }
 
+    /// Whether there is a checkpoint in `folder`, which need not exist.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn exist_in(folder: &Path) -> Result<bool> {
+        Ok(folder.exists() && !steps(folder)?.is_empty())
+    }
+
     /// The checkpoint of the latest step.
     ///
     /// # Errors
     /// One that cannot be read.
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
-        match self.steps()?.last() {
+        match steps(&self.folder)?.last() {
             Some(step) => Checkpoint::open(&self.path(*step)).map(Some),
             None => Ok(None),
         }
@@ -93,26 +101,13 @@ impl Checkpoints {
         self.prune()
     }
 
-    /// The steps of all checkpoints, ascending.
-    fn steps(&self) -> Result<Vec<u64>> {
-        let entries = fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?;
-        let mut steps: Vec<u64> = entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name();
-                name.to_str()?.strip_prefix("step-")?.parse().ok()
-            })
-            .collect();
-        steps.sort_unstable();
-        Ok(steps)
-    }
-
     fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
     }
 
     /// Removes all but the latest `keep` and the best.
     fn prune(&self) -> Result<()> {
-        let steps = self.steps()?;
+        let steps = steps(&self.folder)?;
         let score = |step: &u64| Checkpoint::open(&self.path(*step)).ok()?.score();
         let best = steps
             .iter()
@@ -127,6 +122,19 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// The steps of all checkpoints in a folder, ascending.
+fn steps(folder: &Path) -> Result<Vec<u64>> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let mut steps: Vec<u64> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_prefix("step-")?.parse().ok()
+        })
+        .collect();
+    steps.sort_unstable();
+    Ok(steps)
 }
 
 /// Makes what a folder lists survive a power failure.
@@ -251,7 +259,7 @@ mod tests {
     use burn::{nn::LinearConfig, tensor::Device};
 
     fn steps(checkpoints: &Checkpoints) -> Vec<u64> {
-        checkpoints.steps().unwrap()
+        super::steps(&checkpoints.folder).unwrap()
     }
 
     #[test]
@@ -278,6 +286,7 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(steps(&checkpoints), [1]);
+        assert!(Checkpoints::exist_in(folder.path()).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         // What a killed save leaves is removed by the next run.
         fs::create_dir(folder.path().join("step-00000002.partial")).unwrap();

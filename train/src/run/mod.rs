@@ -10,7 +10,9 @@
 //!   samples/step-00000500/     what the model does by then: clips, and a contact sheet
 //! ```
 
+mod changes;
 mod checkpoint;
+mod config;
 mod curves;
 mod event;
 mod guard;
@@ -18,6 +20,7 @@ mod log;
 mod tensorboard;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -29,83 +32,31 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result, require},
+    error::{Error, Result},
     files,
 };
 use guard::{Guard, Verdict};
 use log::Log;
 
 pub use checkpoint::{Checkpoint, CheckpointWriter, Checkpoints};
+pub use config::RunConfig;
 pub use curves::{Curve, Curves};
 pub use event::{Event, Metrics};
-
-/// Section `[run]` of a configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RunConfig {
-    /// Number of steps.
-    pub steps: u64,
-    /// Decides weights, noise, order: everything that is drawn.
-    pub seed: u64,
-    /// Save a checkpoint every so many steps. 0: never by steps.
-    pub save_every_steps: u64,
-    /// Save a checkpoint every so many minutes. 0: never by time.
-    pub save_every_minutes: f64,
-    /// Checkpoints kept: the latest so many, and the best.
-    pub keep: usize,
-    /// Evaluate on held-out data every so many steps. 0: never.
-    pub evaluate_every: u64,
-    /// Show a line every so many steps.
-    pub log_every: u64,
-    /// A step whose loss is above this many times the recent mean is skipped. 0: none is.
-    pub spike_factor: f64,
-    /// Skipped steps in a row after which the run stops.
-    pub max_skipped: u64,
-}
-
-impl Default for RunConfig {
-    fn default() -> Self {
-        Self {
-            steps: 1000,
-            seed: 0,
-            save_every_steps: 500,
-            save_every_minutes: 10.0,
-            keep: 3,
-            evaluate_every: 0,
-            log_every: 10,
-            spike_factor: 10.0,
-            max_skipped: 10,
-        }
-    }
-}
-
-impl RunConfig {
-    /// Refuses values that cannot be meant.
-    ///
-    /// # Errors
-    /// [`Error::Config`] with the field's name.
-    pub fn validate(&self) -> Result<()> {
-        require(&[
-            (self.steps > 0, "run.steps has to be above 0"),
-            (self.keep > 0, "run.keep has to be above 0"),
-            (self.log_every > 0, "run.log_every has to be above 0"),
-            (
-                self.save_every_minutes >= 0.0,
-                "run.save_every_minutes has to be 0 or more",
-            ),
-            (
-                self.spike_factor == 0.0 || self.spike_factor > 1.0,
-                "run.spike_factor has to be 0 or above 1",
-            ),
-        ])
-    }
-}
 
 /// What is trained: a model, its data and its optimizers.
 ///
 /// Everything that is drawn at random in a step has to follow from the seed, the step, and what
 /// [`save`](Self::save) keeps, so that a resumed run repeats the interrupted one.
 pub trait Task {
+    /// Which of `burn-hunyuan train`'s commands it belongs to. Checkpoints keep it: no other goes on
+    /// with the run.
+    fn kind(&self) -> &'static str;
+
+    /// Lines to show before the first step.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Takes the next batch and computes its losses and gradients. The weights stay as they are.
     ///
     /// # Errors
@@ -161,6 +112,9 @@ pub enum Outcome {
 pub struct Run {
     folder: PathBuf,
     config: RunConfig,
+    /// The whole configuration, as TOML, and the one that a resumed run had so far.
+    resolved: String,
+    previous: Option<String>,
     checkpoints: Checkpoints,
     stop: Arc<AtomicBool>,
     watch: Box<dyn FnMut(Event)>,
@@ -168,23 +122,36 @@ pub struct Run {
 
 impl Run {
     /// Opens `folder`, which is created, for a run of `config`; `resolved` is the whole
-    /// configuration as TOML.
+    /// configuration as TOML. With `resume` the folder has to hold a run, else it must not.
     ///
     /// # Errors
-    /// A folder that holds a run already, unless it is to be resumed; one that cannot be written.
+    /// A folder that holds a run and is not to be resumed, or the other way round; one that cannot
+    /// be written.
     pub fn open(folder: &Path, config: &RunConfig, resolved: &str, resume: bool) -> Result<Self> {
         config.validate()?;
-        let checkpoints = Checkpoints::open(&folder.join("checkpoints"), config.keep)?;
-        if !resume && checkpoints.latest()?.is_some() {
-            let reason =
-                "this folder holds a run; give --resume to go on with it, or another folder";
-            return Err(Error::file(folder, reason));
+        let checkpoints = folder.join("checkpoints");
+        let refuse = |reason| Err(Error::file(folder, reason));
+        match (resume, Checkpoints::exist_in(&checkpoints)?) {
+            (false, true) => {
+                return refuse(
+                    "this folder holds a run; give --resume to go on, or another folder",
+                );
+            }
+            (true, false) => {
+                return refuse("there is no run here to resume; leave out --resume to begin one");
+            }
+            _ => (),
         }
-        files::replace(&folder.join("config.toml"), resolved)?;
+        let path = folder.join(CONFIG);
+        // A run that was killed before its first step may have none.
+        let previous = (resume && path.exists()).then(|| fs::read_to_string(&path));
+        let previous = previous.transpose().map_err(Error::io("read", &path))?;
         Ok(Self {
             folder: folder.to_path_buf(),
             config: config.clone(),
-            checkpoints,
+            resolved: resolved.to_string(),
+            previous,
+            checkpoints: Checkpoints::open(&checkpoints, config.keep)?,
             stop: Arc::default(),
             watch: Box::new(|_| ()),
         })
@@ -206,8 +173,11 @@ impl Run {
     /// Every run starts from a checkpoint: a new one writes its first before its first step, so
     /// that what cannot be saved is known by then, and reads it back.
     ///
+    /// Nothing that a resumed run's folder holds is overwritten before the task has taken it up.
+    ///
     /// # Errors
-    /// Those of the task and of the files; [`Error::Diverged`].
+    /// A run of another [kind](Task::kind) or of another model; those of the task and of the files;
+    /// [`Error::Diverged`].
     pub fn train(mut self, task: &mut dyn Task) -> Result<Outcome> {
         if self.checkpoints.latest()?.is_none() {
             self.save(task, &Progress::default())?;
@@ -216,13 +186,19 @@ impl Run {
             let reason = "the checkpoint that was just written is gone";
             return Err(Error::file(&self.folder, reason));
         };
+        self.refuse_another_kind(task.kind(), &checkpoint)?;
+        let changes = self.changes()?;
         task.restore(&checkpoint)?;
+        files::replace(&self.folder.join(CONFIG), &self.resolved)?;
         let mut progress: Progress = checkpoint.state("run")?;
         let mut log = Log::open(&self.folder, progress.step)?;
         if progress.step > 0 {
             let past = Curves::read(&self.folder.join(LOG))?;
             (self.watch)(Event::Resumed(&past));
             let line = format!("resumed after step {}", progress.step);
+            self.show(&mut log, &line)?;
+        }
+        for line in changes.into_iter().chain(task.notes()) {
             self.show(&mut log, &line)?;
         }
 
@@ -245,6 +221,31 @@ impl Run {
             self.sample(task, progress.step, &mut log)?;
         }
         Ok(Outcome::Finished)
+    }
+
+    /// Refuses to go on with a run that another command began.
+    fn refuse_another_kind(&self, kind: &str, checkpoint: &Checkpoint) -> Result<()> {
+        // Checkpoints of earlier versions do not tell.
+        let found: Option<String> = checkpoint.state(KIND)?;
+        match found.filter(|found| found != kind) {
+            None => Ok(()),
+            Some(found) => {
+                let reason = format!(
+                    "this folder holds a run of `train {found}`, which `train {kind}` cannot go on \
+                     with"
+                );
+                Err(Error::file(&self.folder, reason))
+            }
+        }
+    }
+
+    /// What a resumed run's configuration changes, in lines to show.
+    fn changes(&self) -> Result<Vec<String>> {
+        let changes = match &self.previous {
+            None => Ok(Vec::new()),
+            Some(previous) => changes::between(previous, &self.resolved),
+        };
+        changes.map_err(|reason| Error::file(self.folder.join(CONFIG), reason))
     }
 
     /// One step: gradients, the decision whether to use them, the update, the log.
@@ -320,6 +321,7 @@ impl Run {
         let step = progress.step;
         let saved = self.checkpoints.save(step, score, |writer| {
             writer.state("run", progress)?;
+            writer.state(KIND, task.kind())?;
             task.save(writer)
         });
         saved.map_err(|source| Error::Unsaved {
@@ -333,6 +335,12 @@ impl Run {
         log.text(line)
     }
 }
+
+/// The configuration, in a run's folder.
+const CONFIG: &str = "config.toml";
+
+/// What a checkpoint calls the task's [kind](Task::kind).
+const KIND: &str = "kind";
 
 /// The numbers of all steps, in a run's folder.
 pub(crate) const LOG: &str = "log.jsonl";

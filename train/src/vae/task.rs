@@ -205,6 +205,10 @@ impl VaeTask {
 }
 
 impl Task for VaeTask {
+    fn kind(&self) -> &'static str {
+        "vae"
+    }
+
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         self.step = step;
         let mut rng = self.curriculum.rng(step);

@@ -1,6 +1,6 @@
 //! `cache` and `train`, with the built-in model's sizes.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
 
 use crate::program::{Desk, Outcome, names};
 
@@ -182,11 +182,27 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     let resolved = fs::read_to_string(desk.path("run/config.toml")).unwrap();
     assert!(resolved.contains("learning_rate"), "{resolved}");
 
-    desk.run(
-        "train distill --config dit.toml --set model.weights=run/transformer --set run.steps=2 \
-         --device flex --output student",
-    )
+    let distill = "train distill --config dit.toml --set run.steps=2 --device flex --output";
+    desk.run(&format!("{distill} student"))
+        .fails(1, &["teacher", "model.weights"]);
+    desk.run(&format!(
+        "{distill} student --set model.weights=run/transformer"
+    ))
     .succeeds();
+    // Another kind of run, and none that goes on with this one.
+    let config = fs::read_to_string(desk.path("run/config.toml")).unwrap();
+    desk.run(&format!(
+        "{distill} run --resume --set model.weights=student/absent"
+    ))
+    .fails(1, &["model.weights: ", "student/absent"]);
+    desk.run(&format!(
+        "{distill} run --resume --set model.weights=run/transformer"
+    ))
+    .fails(1, &["run: ", "`train dit`", "`train distill`"]);
+    assert_eq!(
+        fs::read_to_string(desk.path("run/config.toml")).unwrap(),
+        config
+    );
     desk.generate("--transformer student/transformer --prompt 'a red circle' --output a.gif")
         .succeeds();
 
@@ -309,6 +325,28 @@ image_share = 0.0
 frame_interval = [1, 8]
 "#;
 
+/// That a run's `vae` has the averaged weights of its checkpoint after `step`, and a scaling factor
+/// that latents can be multiplied by.
+fn assert_exported(desk: &Desk, run: &str, step: u64) {
+    let tensors = |file: String| {
+        let bytes = fs::read(desk.path(&file)).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = tensors
+            .iter()
+            .map(|(name, view)| (name.to_string(), view.data().to_vec()));
+        tensors.collect::<BTreeMap<_, _>>()
+    };
+    let exported = tensors(format!("{run}/vae/diffusion_pytorch_model.safetensors"));
+    let averaged = tensors(format!(
+        "{run}/checkpoints/step-{step:08}/vae_ema.safetensors"
+    ));
+    assert!(exported == averaged, "{run}");
+    let config = fs::read_to_string(desk.path(&format!("{run}/vae/config.json"))).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let scale = config["scaling_factor"].as_f64().unwrap();
+    assert!(0.01 < scale && scale < 100.0, "{run}: {scale}");
+}
+
 /// Whole clips of a folder, of another size than the stage's; one is damaged and one too short.
 #[test]
 fn a_vae_trains_on_a_folder_of_clips() {
@@ -325,6 +363,8 @@ fn a_vae_trains_on_a_folder_of_clips() {
     desk.run(&format!("{train} run --set run.steps=12"))
         .succeeds();
     assert_eq!(losses(&desk, "run").len(), 12 + 3);
+    let log = fs::read_to_string(desk.path("run/log.txt")).unwrap();
+    assert!(log.starts_with("no perceptual term"), "{log}");
     let skipped = fs::read_to_string(desk.path("run/skipped.txt")).unwrap();
     let skipped: Vec<&str> = skipped.lines().collect();
     assert!(
@@ -333,6 +373,29 @@ fn a_vae_trains_on_a_folder_of_clips() {
     );
     desk.run("reconstruct data/000000.mp4 --vae run/vae --device flex --output out.mp4")
         .succeeds();
+
+    // The weights at the end are the ones exported, whenever the latest evaluation was.
+    for (name, options) in [
+        ("between", "--set run.steps=3 --set run.evaluate_every=2"),
+        ("never", "--set run.steps=3 --set run.evaluate_every=0"),
+        ("unmeasured", "--set run.steps=3 --set data.held_out=0"),
+    ] {
+        let told = desk
+            .run(&format!("{train} {name} {options}"))
+            .succeeds()
+            .stdout;
+        assert!(told.ends_with(&format!("finished: {name}/vae\n")), "{told}");
+        assert_exported(&desk, name, 3);
+    }
+    #[cfg(unix)]
+    {
+        let mut stopped = desk.command(&format!("{train} stopped --set run.steps=100000"));
+        stopped.stdout(std::process::Stdio::null());
+        assert_eq!(interrupt(&desk, &mut stopped, "stopped", "-TERM"), Some(0));
+        let saved = names(&desk.path("stopped/checkpoints"));
+        let last = saved.last().unwrap().strip_prefix("step-").unwrap();
+        assert_exported(&desk, "stopped", last.parse().unwrap());
+    }
 
     for name in ["000000", "000001", "000002", "000003"] {
         fs::write(desk.path(&format!("data/{name}.mp4")), "damaged").unwrap();
@@ -343,6 +406,10 @@ fn a_vae_trains_on_a_folder_of_clips() {
     assert!(bad.stderr.contains(told), "{bad:?}");
     desk.run(&format!("{train} none --set data.held_out_share=0"))
         .fails(1, &["data.held_out_share"]);
+    desk.run(&format!("{train} none --set data.dataset=absent"))
+        .fails(1, &["data.dataset: ", "absent"]);
+    desk.run(&format!("{train} none --set stages.0.steps=3"))
+        .fails(1, &["`stages` is a list"]);
 }
 
 #[test]

@@ -54,9 +54,15 @@ fn set(table: &mut Table, item: &str) -> Result<(), String> {
         let entry = section
             .entry(part)
             .or_insert_with(|| Value::Table(Table::new()));
-        section = entry
-            .as_table_mut()
-            .ok_or_else(|| format!("`--set {item}`: `{part}` is no section"))?;
+        section = match entry {
+            Value::Table(section) => section,
+            Value::Array(_) => {
+                return Err(format!(
+                    "`--set {item}`: `{part}` is a list, whose parts can be changed in the file only"
+                ));
+            }
+            _ => return Err(format!("`--set {item}`: `{part}` is no section")),
+        };
     }
     section.insert(last.to_string(), value);
     Ok(())
@@ -108,6 +114,9 @@ mod tests {
         let typo = message("", &["optimizer.decay=cosin"]);
         assert!(typo.contains("did you mean `cosine`?"), "{typo}");
         assert!(message("", &["run"]).contains("KEY=VALUE"));
+        assert!(message("run = 1", &["run.steps=3"]).contains("`run` is no section"));
+        let list = message("[[stages]]\nsteps = 1", &["stages.0.steps=3"]);
+        assert!(list.contains("in the file"), "{list}");
     }
 
     /// A letter too many in any key of any section.

@@ -143,7 +143,11 @@ impl Batches {
             })
             .collect();
         if buckets.is_empty() {
-            return Err(Error::Data("there are no clips to train on".into()));
+            return Err(Error::Data(format!(
+                "there are no clips to train on: batch.held_out keeps the first {} away, and those of \
+                 weight 0 are never taken",
+                config.held_out
+            )));
         }
         let any = |images| buckets.iter().any(|bucket| bucket.is_images() == images);
         if let Some(share) = config.image_share {
@@ -307,5 +311,8 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("no images"), "{message}");
+        let none = Batches::new(&BatchConfig::default(), 0, [], |_| 1);
+        let message = none.unwrap_err().to_string();
+        assert!(message.contains("batch.held_out"), "{message}");
     }
 }

@@ -1,6 +1,6 @@
 //! What a run of VAE training is configured by.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use burn_hunyuan_vae::VaeConfig;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,11 @@ pub struct VaeTraining {
 }
 
 impl VaeTraining {
+    /// Whether there are evaluations, which need held-out clips.
+    pub fn evaluates(&self) -> bool {
+        self.run.evaluate_every > 0 && self.data.held_out > 0
+    }
+
     /// Refuses values that cannot be meant.
     ///
     /// # Errors
@@ -202,6 +207,25 @@ pub enum LpipsWeights {
     Random(u64),
     /// The files of VGG-16 and of the heads.
     Files(PathBuf, PathBuf),
+}
+
+/// The line that a run shows.
+impl fmt::Display for LpipsWeights {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "no perceptual term: loss.lpips_vgg is \"none\""),
+            Self::Random(seed) => write!(
+                f,
+                "the perceptual term has random weights of seed {seed}, not the trained ones"
+            ),
+            Self::Files(vgg, heads) => write!(
+                f,
+                "the perceptual term has the weights of {} and {}",
+                vgg.display(),
+                heads.display()
+            ),
+        }
+    }
 }
 
 impl LossConfig {

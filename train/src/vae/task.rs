@@ -12,7 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::{
-    Curriculum, SamplesConfig, VaeTraining, evaluate, export,
+    Curriculum, DataConfig, Evaluation, SamplesConfig, VaeTraining, evaluate, export,
     parallel::{Lesson, Networks, Part, Replica},
     samples,
 };
@@ -33,7 +33,8 @@ pub struct VaeData {
     pub held_out: Box<dyn Clips>,
     /// The network of the perceptual term, without autodiff.
     pub lpips: Option<Lpips>,
-    /// The folder that the averaged weights go to after every evaluation.
+    /// The folder that the averaged weights go to after every evaluation, and by
+    /// [`export`](VaeTask::export).
     pub export_to: PathBuf,
 }
 
@@ -55,6 +56,8 @@ pub struct VaeTask {
     replicas: Vec<Replica>,
     pending: Option<Pending>,
     step: u64,
+    /// The step whose weights were exported last.
+    exported: Option<u64>,
 }
 
 /// Gradients, their norm, and the discriminator's, until it is decided whether to use them.
@@ -109,6 +112,7 @@ impl VaeTask {
             replicas: Vec::new(),
             pending: None,
             step: 0,
+            exported: None,
             data,
             sizes,
             config,
@@ -139,6 +143,40 @@ impl VaeTask {
     /// The VAE with the averaged weights, without autodiff.
     fn averaged(&self) -> Vae {
         self.optimizer.averaged(self.vae().clone()).valid()
+    }
+
+    /// Writes the averaged weights as a checkpoint that everything else loads, unless the latest
+    /// evaluation has just done so.
+    ///
+    /// # Errors
+    /// Clips that cannot be read; files that cannot be written.
+    pub fn export(&mut self) -> Result<()> {
+        match self.exported == Some(self.step) {
+            true => Ok(()),
+            false => self.measure_and_export().map(|_| ()),
+        }
+    }
+
+    /// Measures the averaged weights and writes them with the scaling factor that gives the latents a
+    /// mean square of 1; it stays as it was where the encoder is frozen. Where there are no
+    /// evaluations, the clips are of those that are trained on.
+    fn measure_and_export(&mut self) -> Result<Evaluation> {
+        let vae = self.averaged();
+        let request = self.held_out_request();
+        let data = &mut self.data;
+        let (clips, count) = match self.config.evaluates() {
+            true => (&mut data.held_out, self.config.data.held_out),
+            false => (&mut data.clips, DataConfig::default().held_out),
+        };
+        let lpips = self.networks.lpips.as_ref();
+        let evaluation = evaluate(&vae, clips.as_mut(), &request, count, lpips, &self.device)?;
+        let mut sizes = self.sizes.clone();
+        if !self.config.model.freeze_encoder {
+            sizes.scaling_factor = 1.0 / evaluation.latent_rms.max(1e-6);
+        }
+        export(&data.export_to, &sizes, &vae)?;
+        self.exported = Some(self.step);
+        Ok(evaluation)
     }
 
     /// Brings the latest weights to the other devices.
@@ -209,6 +247,11 @@ impl Task for VaeTask {
         "vae"
     }
 
+    fn notes(&self) -> Vec<String> {
+        let lpips = self.config.loss.lpips_weights();
+        lpips.iter().map(ToString::to_string).collect()
+    }
+
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
         self.step = step;
         let mut rng = self.curriculum.rng(step);
@@ -261,22 +304,8 @@ impl Task for VaeTask {
     }
 
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
-        let vae = self.averaged();
-        let request = self.held_out_request();
-        let evaluation = evaluate(
-            &vae,
-            self.data.held_out.as_mut(),
-            &request,
-            self.config.data.held_out,
-            self.networks.lpips.as_ref(),
-            &self.device,
-        )?;
-        let mut sizes = self.sizes.clone();
-        if !self.config.model.freeze_encoder {
-            sizes.scaling_factor = 1.0 / evaluation.latent_rms.max(1e-6);
-        }
-        export(&self.data.export_to, &sizes, &vae)?;
-        Ok(Some(evaluation.metrics()))
+        let evaluation = self.measure_and_export()?;
+        Ok(self.config.evaluates().then(|| evaluation.metrics()))
     }
 
     fn sample(&mut self, step: u64, folder: &Path) -> Result<bool> {
@@ -300,6 +329,7 @@ impl Task for VaeTask {
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.step = checkpoint.state("step")?;
         let Networks {
             vae, discriminator, ..
         } = &mut self.networks;

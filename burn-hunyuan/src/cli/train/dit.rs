@@ -10,7 +10,7 @@ use burn_hunyuan_train::{
 };
 use clap::Args;
 
-use super::{TrainOptions, samples::sampler};
+use super::{TrainOptions, of_field, samples::sampler};
 use crate::{
     checkpoint::{Model, load_module, save_trained, transformer_config},
     error::{Error, Result},
@@ -40,6 +40,11 @@ impl TrainDit {
 impl TrainDistill {
     pub fn run(self) -> Result<()> {
         train(&self.options, |recipe, devices| {
+            if recipe.model.weights == "random" {
+                let message = "a student learns from a teacher's weights; name them in \
+                               model.weights";
+                return Err(Error::Unusable(message.into()));
+            }
             let (config, teacher) = start(&recipe.model, recipe.run.seed, devices)?;
             if config.guidance {
                 let weights = &recipe.model.weights;
@@ -71,14 +76,32 @@ fn train(
 ) -> Result<()> {
     let mut recipe: Recipe = options.read()?;
     recipe.validate()?;
-    let shards = Shards::open(&recipe.shards)?;
+    let shards = shards(&recipe)?;
     let devices = options.devices(&mut recipe.devices)?;
     let (config, model, teacher) = start(&recipe, &of_the_model(&recipe, &devices))?;
     let task = DitTask::new(model, &config, teacher, shards, &recipe)?;
     let mut task = equip(task, &recipe, &config, &devices)?;
-    options.train(&recipe.run, &recipe, &mut task)?;
     let folder = options.folder().join("transformer");
-    save_trained(&folder, &config, task.average())
+    options.train(&recipe.run, &recipe, &mut task, &folder, |task| {
+        save_trained(&folder, &config, task.average())
+    })
+}
+
+/// The shards that a configuration names.
+pub(super) fn shards(recipe: &Recipe) -> Result<Shards> {
+    let folder = &recipe.shards;
+    let reason = if folder.as_os_str().is_empty() {
+        "the configuration does not name them; give the folder that `burn-hunyuan cache` wrote"
+            .into()
+    } else if !folder.is_dir() {
+        format!(
+            "there is no folder {}; `burn-hunyuan cache` writes it",
+            folder.display()
+        )
+    } else {
+        return Ok(Shards::open(folder)?);
+    };
+    Err(of_field("shards")(reason))
 }
 
 /// The devices that the model is on: the first, or all where they share its blocks.
@@ -115,7 +138,8 @@ pub(super) fn start(
     let device = &devices[0];
     let dtype = dtype(&recipe.dtype)?;
     if recipe.weights != "random" {
-        let part = Model::open(&[&recipe.weights])?.transformer()?;
+        let part = Model::open(&[&recipe.weights]).and_then(|model| model.transformer());
+        let part = part.map_err(of_field("model.weights"))?;
         let model = part.config.init(device).split(devices);
         let go_on = &mut |_, _| ControlFlow::Continue(());
         let model = load_module(model, &part.weights, dtype, go_on)?;

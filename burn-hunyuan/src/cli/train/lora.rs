@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn_hunyuan_train::{
     Error as TrainError,
-    dit::{DitTask, Recipe, Shards},
+    dit::{DitTask, Recipe},
     parameters::Parameters,
 };
 use clap::Args;
@@ -35,7 +35,7 @@ impl TrainLora {
                            model.weights";
             return Err(Error::Unusable(message.into()));
         }
-        let shards = Shards::open(&recipe.shards)?;
+        let shards = dit::shards(&recipe)?;
         let devices = self.options.devices(&mut recipe.devices)?;
         let of_the_model = dit::of_the_model(&recipe, &devices);
         let (config, model) = dit::start(&recipe.model, recipe.run.seed, &of_the_model)?;
@@ -54,7 +54,9 @@ impl TrainLora {
         let mut task = task.on_evaluation(move |average| {
             save(&evaluated, average).map_err(|e| TrainError::file(&evaluated, e))
         });
-        self.options.train(&recipe.run, &recipe, &mut task)?;
-        save(&path, task.average())
+        self.options
+            .train(&recipe.run, &recipe, &mut task, &path, |task| {
+                save(&path, task.average())
+            })
     }
 }

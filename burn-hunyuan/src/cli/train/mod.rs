@@ -8,8 +8,9 @@ mod samples;
 mod vae;
 
 use std::{
+    fmt::Display,
     io::{IsTerminal, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::Ordering,
 };
 
@@ -36,7 +37,7 @@ pub(super) struct Train {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Train the VAE from nothing
+    /// Train the VAE, from nothing or from weights
     Vae(vae::TrainVae),
     /// Train the diffusion transformer by flow matching
     Dit(dit::TrainDit),
@@ -112,8 +113,16 @@ impl TrainOptions {
         self.output.clone().unwrap_or_else(default)
     }
 
-    /// Trains `task` in the run's folder until it is finished or a signal asks to stop.
-    fn train(&self, run: &RunConfig, config: &impl Serialize, task: &mut dyn Task) -> Result<()> {
+    /// Trains `task` in the run's folder until it is finished or a signal asks to stop. Either way
+    /// `save` then writes what came of it to `result`.
+    fn train<T: Task>(
+        &self,
+        run: &RunConfig,
+        config: &impl Serialize,
+        task: &mut T,
+        result: &Path,
+        save: impl FnOnce(&mut T) -> Result<()>,
+    ) -> Result<()> {
         let resolved = config::resolved(config)?;
         let steps = run.steps;
         let run = Run::open(&self.folder(), run, &resolved, self.resume)?;
@@ -125,11 +134,19 @@ impl TrainOptions {
         let stop = run.stop_flag();
         let handler = ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed));
         handler.map_err(|e| Error::Unusable(format!("cannot listen for signals: {e}")))?;
-        match run.train(task)? {
-            Outcome::Finished => print("finished"),
-            Outcome::Stopped(_) => print("give --resume to go on"),
+        let outcome = run.train(task)?;
+        save(task)?;
+        let result = result.display();
+        match outcome {
+            Outcome::Finished => print(format_args!("finished: {result}")),
+            Outcome::Stopped(_) => print(format_args!("so far: {result}; give --resume to go on")),
         }
     }
+}
+
+/// For `map_err`: names the field of the configuration that something is wrong with.
+fn of_field<E: Display>(field: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| Error::Unusable(format!("{field}: {error}"))
 }
 
 /// Prints the lines; a reader that has gone does not end the run.

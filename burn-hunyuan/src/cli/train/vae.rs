@@ -12,9 +12,9 @@ use burn_hunyuan_vae::{Vae, VaeConfig};
 use clap::Args;
 
 use super::{
-    super::print,
     TrainOptions,
     clips::{DatasetClips, Skipped},
+    of_field,
 };
 use crate::{
     checkpoint::{Model, load_lpips},
@@ -28,6 +28,7 @@ pub(super) struct TrainVae {
 }
 
 impl TrainVae {
+    /// After every evaluation, and however the run ends, the averaged weights are in `RUN/vae`.
     pub fn run(self) -> Result<()> {
         let options = &self.options;
         let mut config: VaeTraining = options.read()?;
@@ -35,16 +36,19 @@ impl TrainVae {
         let devices = options.devices(&mut config.devices)?;
         let device = &devices[0].1;
         let [clips, held_out] = self.clips(&config)?;
+        let folder = options.folder().join("vae");
         let data = VaeData {
             clips,
             held_out,
             lpips: lpips(&config.loss.lpips_weights()?, device)?,
-            export_to: options.folder().join("vae"),
+            export_to: folder.clone(),
         };
         let (sizes, vae) = start(&config.model, config.run.seed, &device.clone().autodiff())?;
         let task = VaeTask::new(vae, sizes, config.clone(), data, device)?;
         let mut task = task.with_devices(&devices)?;
-        options.train(&config.run, &config, &mut task)
+        options.train(&config.run, &config, &mut task, &folder, |task| {
+            Ok(task.export()?)
+        })
     }
 
     /// What is trained on, and what is held out.
@@ -61,7 +65,8 @@ impl TrainVae {
         };
         let skipped = Arc::new(Skipped::open(self.options.folder().join("skipped.txt")));
         let share = data.held_out_share;
-        let (held_out, clips): (Vec<Entry>, _) = list(dataset)?
+        let (held_out, clips): (Vec<Entry>, _) = list(dataset)
+            .map_err(of_field("data.dataset"))?
             .into_iter()
             .partition(|entry| entry.is_held_out(share));
         let open = |entries, used: bool| -> Result<Box<dyn Clips>> {
@@ -71,8 +76,7 @@ impl TrainVae {
             }
             Ok(Box::new(clips))
         };
-        let evaluated = config.run.evaluate_every > 0 && data.held_out > 0;
-        Ok([open(clips, true)?, open(held_out, evaluated)?])
+        Ok([open(clips, true)?, open(held_out, config.evaluates())?])
     }
 }
 
@@ -83,7 +87,8 @@ fn start(config: &ModelConfig, seed: u64, device: &Device) -> Result<(VaeConfig,
         let vae = initialise(sizes.init(device), seed, config.initial_logvar);
         return Ok((sizes, vae));
     }
-    let part = Model::open(&[&config.weights])?.vae()?;
+    let part = Model::open(&[&config.weights]).and_then(|model| model.vae());
+    let part = part.map_err(of_field("model.weights"))?;
     let vae = part.load(device)?;
     let vae = match config.inflate {
         true => inflate(vae),
@@ -92,19 +97,11 @@ fn start(config: &ModelConfig, seed: u64, device: &Device) -> Result<(VaeConfig,
     Ok((part.config, vae))
 }
 
-/// The network of the perceptual term; says where its weights are from.
+/// The network of the perceptual term.
 fn lpips(weights: &LpipsWeights, device: &Device) -> Result<Option<Lpips>> {
-    match weights {
-        LpipsWeights::None => {
-            print("no perceptual term: loss.lpips_vgg is \"none\"")?;
-            Ok(None)
-        }
-        LpipsWeights::Random(seed) => {
-            print(format!(
-                "the perceptual term has random weights of seed {seed}, not the trained ones"
-            ))?;
-            Ok(Some(Lpips::random(*seed, device)))
-        }
-        LpipsWeights::Files(vgg, heads) => Ok(Some(load_lpips(vgg, heads, device)?)),
-    }
+    Ok(match weights {
+        LpipsWeights::None => None,
+        LpipsWeights::Random(seed) => Some(Lpips::random(*seed, device)),
+        LpipsWeights::Files(vgg, heads) => Some(load_lpips(vgg, heads, device)?),
+    })
 }

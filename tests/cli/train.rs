@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
 
+use burn_hunyuan::{pipeline::TINY_FPS, video};
+
 use crate::program::{Desk, Outcome, names};
 
 /// Caches two images and two clips of two aspect ratios, some told in fields; one file is none.
@@ -120,6 +122,8 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     );
     let drawn = names(&desk.path("run/samples/step-00000006"));
     assert_eq!(drawn, ["prompt-0.mp4", "prompt-1.mp4", "sheet.png"]);
+    let clip = video::open(&desk.path("run/samples/step-00000006/prompt-0.mp4")).unwrap();
+    assert_eq!(clip.fps, TINY_FPS);
     let sheet = image::open(desk.path("run/samples/step-00000006/sheet.png")).unwrap();
     assert_eq!((sheet.width(), sheet.height()), (4 + 5 * 52, 4 + 2 * 36));
     let report = desk.run("train report run").succeeds().stdout;
@@ -421,7 +425,14 @@ fn configurations_are_checked_before_anything_else() {
         .fails(1, &["did you mean `learning_rate`?"]);
     desk.run(&format!("{train} --set run.keep=0"))
         .fails(1, &["run.keep"]);
-    desk.run(train).fails(1, &["shards"]);
+    desk.run(train).fails(
+        1,
+        &["shards: there is no folder shards", "burn-hunyuan cache"],
+    );
+    desk.run(&format!("{train} --set shards="))
+        .fails(1, &["shards: ", "burn-hunyuan cache"]);
+    desk.run("synth --output s --size 31x32")
+        .fails(2, &["--size is 31x32"]);
     desk.run("train report .").fails(1, &["holds no run"]);
     desk.run("cache --dataset . --size 33x32 --output s")
         .fails(2, &["multiples of 16"]);

@@ -1,6 +1,9 @@
 //! `burn-hunyuan synth`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use burn_hunyuan_train::synth::{
     Triple, captions, held_out_scene, render, structured_caption, training_scene,
@@ -63,7 +66,18 @@ impl Synth {
         let Some(folder) = &self.output else {
             return Ok(());
         };
-        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        let Size { height, width } = self.size;
+        let fits = |side: usize| side >= 16 && side.is_multiple_of(2);
+        if !fits(height) || !fits(width) {
+            let message = format!("--size is {height}x{width}; a clip has even sizes from 16x16");
+            return Err(Error::Request(message));
+        }
+        fs::create_dir_all(folder).map_err(failed(folder))?;
+        let mut found = fs::read_dir(folder).map_err(failed(folder))?;
+        if found.next().is_some() {
+            let message = format!("{} is not empty; give another folder", folder.display());
+            return Err(Error::Unusable(message));
+        }
         for index in 0..self.clips {
             self.clip(index, folder)?;
         }
@@ -105,7 +119,7 @@ impl Synth {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(failed(path))
+    fs::write(path, text).map_err(failed(path))
 }
 
 /// For `map_err`: what could not be written.

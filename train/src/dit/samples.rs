@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, require};
 
 /// Section `[samples]` of a configuration: clips generated from fixed prompts every so many steps,
-/// from the same noise each time.
+/// from the same noise each time. They are shown at the model's rate: 24 frames a second, 8 for the
+/// small model that is built in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplesConfig {

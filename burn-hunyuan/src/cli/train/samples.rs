@@ -13,7 +13,7 @@ use crate::{
     checkpoint::{Component, Model},
     cli::options::ModelOptions,
     error::{Error, Result},
-    pipeline::{Pipeline, PromptCondition, Request, frame_images},
+    pipeline::{Pipeline, PromptCondition, Request, TINY_FPS, frame_images},
     video::{DEFAULT_FPS, Quality, VideoWriter},
 };
 
@@ -58,12 +58,17 @@ pub(super) fn sampler(
     pipeline.free(Component::TextEncoder);
     pipeline.free(Component::TextEncoder2);
     let told: Vec<_> = requests.into_iter().zip(conditions).collect();
+    let fps = match options.is_tiny() {
+        true => TINY_FPS,
+        false => DEFAULT_FPS,
+    };
     Ok(Some(Box::new(move |transformer, folder| {
         Ok(write(
             &mut pipeline,
             transformer,
             &told,
             empty.as_ref(),
+            fps,
             folder,
         )?)
     })))
@@ -75,6 +80,7 @@ fn write(
     transformer: Dit,
     prompts: &[(Request, PromptCondition)],
     empty: Option<&PromptCondition>,
+    fps: f64,
     folder: &Path,
 ) -> Result<()> {
     let mut rows = Vec::with_capacity(prompts.len());
@@ -94,7 +100,7 @@ fn write(
             let path = folder.join(format!("prompt-{i}.mp4"));
             let (width, height) = first.dimensions();
             let quality = Quality::default();
-            let mut video = VideoWriter::create(&path, width, height, DEFAULT_FPS, quality)?;
+            let mut video = VideoWriter::create(&path, width, height, fps, quality)?;
             frames.iter().try_for_each(|frame| video.write(frame))?;
             video.finish()?;
         }

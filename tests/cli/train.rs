@@ -39,7 +39,9 @@ fn cache(desk: &Desk) {
         "cache --dataset data --size 32x32 --frames 1,5 --variants 2 --output shards --device flex -q",
     );
     assert!(outcome.stderr.contains("e.mp4"), "{outcome:?}");
-    assert_eq!(outcome.succeeds().stdout, "4 clips cached in shards\n");
+    let told = "2 of 1x32x32\n2 of 5x32x48\n1 passed over: shards/skipped.txt\n\
+                4 clips cached in shards\n";
+    assert_eq!(outcome.succeeds().stdout, told);
     let shapes = desk.shapes("shards/shard-00000.safetensors");
     let latents: Vec<_> = shapes
         .iter()
@@ -227,6 +229,35 @@ fn a_dataset_becomes_a_transformer_and_its_student() {
     .succeeds();
 }
 
+/// Videos that are too short for every duration are passed over; where that is most of them, nothing
+/// is left that training takes.
+#[test]
+fn short_videos_are_no_images() {
+    let desk = Desk::new();
+    desk.run("synth --output data --clips 3 --size 32x32 --frames 9")
+        .succeeds();
+    let cache = "cache --dataset data --size 32x32 --device flex -q --output";
+    let bad = desk.run(&format!("{cache} bad --frames 1,129"));
+    assert_eq!(bad.code, Some(1), "{bad:?}");
+    let told = "3 of 3 clips could not be used, more than half; see bad/skipped.txt";
+    assert!(bad.stderr.contains(told), "{bad:?}");
+    let skipped = fs::read_to_string(desk.path("bad/skipped.txt")).unwrap();
+    let told =
+        "too short: 9 frames, the shortest video bucket is 129; --frames 1,9,129 would take it";
+    assert_eq!(skipped.matches(told).count(), 3, "{skipped}");
+    assert!(!desk.path("bad/cache.json").exists());
+    let config = CONFIG.replace("\"shards\"", "\"bad\"");
+    fs::write(desk.path("dit.toml"), config).unwrap();
+    desk.run("train dit --config dit.toml --device flex")
+        .fails(1, &["bad: ", "has not finished"]);
+
+    desk.run(&format!("{cache} good --frames 1,9,129"))
+        .succeeds();
+    assert_eq!(latents(&desk, "good"), [[3, 4, 4]; 3]);
+    desk.run("synth --output data --clips 1")
+        .fails(1, &["data is not empty"]);
+}
+
 /// The latents of a folder of shards: frames, height and width of each clip.
 fn latents(desk: &Desk, shards: &str) -> Vec<Vec<usize>> {
     desk.shapes(&format!("{shards}/shard-00000.safetensors"))
@@ -247,7 +278,7 @@ fn a_manifest_is_cached_at_any_rate() {
         r#"{"path": "000000.mp4", "kind": "video", "caption": "a circle", "weight": 1.0}"#,
         "\n",
         r#"{"path": "data/000001.mp4", "caption": "a star", "#,
-        r#""range": {"start": 0.25, "end": 0.875, "crop": [16, 0, 32, 32]}}"#,
+        r#""range": {"start": 0.25, "end": 1.5, "crop": [16, 0, 32, 32]}}"#,
         "\n",
         r#"{"path": "data/000001.mp4", "caption": "a star", "#,
         r#""range": {"start": 0, "end": 1, "crop": [48, 0, 32, 32]}}"#,
@@ -258,9 +289,9 @@ fn a_manifest_is_cached_at_any_rate() {
     fs::write(desk.path("data/manifest.jsonl"), lines).unwrap();
     let cache = "cache --dataset data --size 32x32 --frames 1,5,9,13 --device flex -q --output";
     desk.run(&format!("{cache} own")).succeeds();
-    assert_eq!(latents(&desk, "own"), [[4, 4, 6], [2, 4, 4]]);
+    assert_eq!(latents(&desk, "own"), [[4, 4, 6], [3, 4, 4]]);
     desk.run(&format!("{cache} half --fps 4")).succeeds();
-    assert_eq!(latents(&desk, "half"), [[2, 4, 6], [1, 4, 4]]);
+    assert_eq!(latents(&desk, "half"), [[2, 4, 6], [2, 4, 4]]);
     let skipped = fs::read_to_string(desk.path("own/skipped.txt")).unwrap();
     let skipped: Vec<&str> = skipped.lines().collect();
     assert!(

@@ -1,13 +1,15 @@
 //! `burn-hunyuan cache`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_hunyuan_train::{
+    Error as TrainError,
     data::{Caption, ClipSizes, Entry, checksum, list},
-    dit::{CachedCaption, ShardWriter},
+    dit::{CachedCaption, ShardWriter, Shards},
     synth::{captions, render, structured_caption, training_scene},
 };
+use burn_hunyuan_vae::{SPATIAL_COMPRESSION, TEMPORAL_COMPRESSION};
 use clap::Args;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -47,7 +49,8 @@ pub(super) struct Cache {
     /// Crop every clip to exactly --size
     #[arg(long)]
     one_size: bool,
-    /// Frames of the clips, 4k+1; a clip is cut to the most of these that it has
+    /// Frames of the clips, 4k+1: 1 for images; a video is cut to the most of the others that it has,
+    /// and passed over where it has fewer
     #[arg(
         long,
         value_name = "N,…",
@@ -112,10 +115,28 @@ impl Cache {
             self.report(index + 1, count);
         }
         let (clips, skipped) = writer.finish()?;
+        self.conclude(clips, skipped)
+    }
+
+    /// Prints how many clips there are, of each size and in all; an error if more were passed over,
+    /// and then training refuses the folder.
+    fn conclude(&self, clips: usize, skipped: usize) -> Result<()> {
+        let list = self.output.join("skipped.txt");
         if skipped > clips {
-            let all = skipped + clips;
-            let message = format!("{skipped} of {all} clips could not be used; see skipped.txt");
-            return Err(Error::Unusable(message));
+            let names = ["cache.json", "unfinished.json"];
+            let [finished, unfinished] = names.map(|name| self.output.join(name));
+            fs::rename(&finished, unfinished).map_err(TrainError::io("rename", finished))?;
+            return Err(Error::Unusable(format!(
+                "{skipped} of {} clips could not be used, more than half; see {}",
+                skipped + clips,
+                list.display()
+            )));
+        }
+        for ([frames, height, width], count) in sizes(&Shards::open(&self.output)?) {
+            print(format_args!("{count} of {frames}x{height}x{width}"))?;
+        }
+        if skipped > 0 {
+            print(format_args!("{skipped} passed over: {}", list.display()))?;
         }
         print(format_args!(
             "{clips} clips cached in {}",
@@ -171,10 +192,7 @@ impl Cache {
         let size = sizes.size_for(clip.height, clip.width);
         let frames = clip.frames.take(sizes.longest());
         let mut frames = frames.collect::<std::result::Result<Vec<_>, _>>()?;
-        let Some(kept) = sizes.frames_for(frames.len()) else {
-            return Err(format!("it has only {} frames", frames.len()));
-        };
-        frames.truncate(kept);
+        frames.truncate(sizes.frames_for(frames.len(), entry.is_image())?);
         let frames = frames.into_iter().map(|frame| Ok(cropped(frame, size)));
         let video = video_tensor::<String>(frames, pipeline.device())?;
         Ok((video, self.tell(caption, index)))
@@ -212,6 +230,22 @@ impl Cache {
             eprintln!("{done} of {of} clips");
         }
     }
+}
+
+/// How many clips there are of each size: frames, height and width of the clips themselves.
+fn sizes(shards: &Shards) -> BTreeMap<[usize; 3], usize> {
+    let mut sizes = BTreeMap::new();
+    for clip in 0..shards.len() {
+        let [_, frames, height, width] = shards.latent_shape(clip);
+        let frames = (frames - 1) * TEMPORAL_COMPRESSION + 1;
+        let size = [
+            frames,
+            height * SPATIAL_COMPRESSION,
+            width * SPATIAL_COMPRESSION,
+        ];
+        *sizes.entry(size).or_default() += 1;
+    }
+    sizes
 }
 
 /// Encodes a clip, f32 `[1, 3, frames, height, width]` in [0, 1], and its captions.

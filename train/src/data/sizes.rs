@@ -57,9 +57,35 @@ impl ClipSizes {
         nearest.copied().unwrap_or([height, width])
     }
 
-    /// The most of the durations that a clip of `frames` frames has; `None` if it is too short.
-    pub fn frames_for(&self, frames: usize) -> Option<usize> {
-        self.frames.iter().copied().rfind(|&n| n <= frames)
+    /// The duration for a clip of `frames` frames: 1, which is for images only, or the longest of
+    /// the others that a video has.
+    ///
+    /// # Errors
+    /// Why there is none, in words about `cache --frames`.
+    pub fn frames_for(&self, frames: usize, is_image: bool) -> Result<usize, String> {
+        if is_image {
+            let found = self.frames.contains(&1).then_some(1);
+            return found.ok_or_else(|| "it is an image, and --frames has no 1".into());
+        }
+        let videos: Vec<usize> = self.frames.iter().copied().filter(|&n| n > 1).collect();
+        let Some(shortest) = videos.first() else {
+            return Err("it is a video, and --frames has only 1, which is for images".into());
+        };
+        if let Some(longest) = videos.iter().rfind(|&&n| n <= frames) {
+            return Ok(*longest);
+        }
+        let mut why =
+            format!("too short: {frames} frames, the shortest video bucket is {shortest}");
+        // The longest of the form 4 k + 1.
+        let own = frames.saturating_sub(1) / 4 * 4 + 1;
+        if own > 1 {
+            let mut all = self.frames.clone();
+            all.push(own);
+            all.sort_unstable();
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            why += &format!("; --frames {} would take it", all.join(","));
+        }
+        Err(why)
     }
 
     /// The longest duration.
@@ -73,6 +99,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn videos_never_become_images() {
+        let refused = |durations: &[usize], frames, is_image| {
+            let sizes = ClipSizes::new([64, 64], durations, false);
+            sizes.frames_for(frames, is_image).unwrap_err()
+        };
+        assert_eq!(
+            refused(&[129, 1], 101, false),
+            "too short: 101 frames, the shortest video bucket is 129; --frames 1,101,129 would take it"
+        );
+        assert_eq!(
+            refused(&[1, 9, 5], 4, false),
+            "too short: 4 frames, the shortest video bucket is 5"
+        );
+        assert!(refused(&[1], 101, false).contains("only 1"));
+        assert!(refused(&[33], 1, true).contains("no 1"));
+    }
+
+    #[test]
     fn clips_go_to_the_nearest_ratio_and_the_longest_duration_they_fill() {
         let sizes = ClipSizes::new([544, 960], &[1, 129, 33], true);
         assert_eq!(sizes.size_for(1080, 1920), [544, 960]);
@@ -80,9 +124,11 @@ mod tests {
         let [h, w] = sizes.size_for(700, 701);
         assert_eq!(h, w);
         assert!((h * w).abs_diff(544 * 960) < 40_000, "{h}x{w}");
-        assert_eq!(sizes.frames_for(200), Some(129));
-        assert_eq!(sizes.frames_for(128), Some(33));
-        assert_eq!(sizes.frames_for(0), None);
+        assert_eq!(sizes.frames_for(200, false), Ok(129));
+        assert_eq!(sizes.frames_for(129, false), Ok(129));
+        assert_eq!(sizes.frames_for(128, false), Ok(33));
+        assert_eq!(sizes.frames_for(33, false), Ok(33));
+        assert_eq!(sizes.frames_for(1, true), Ok(1));
         assert_eq!(
             ClipSizes::new([64, 48], &[17], false).size_for(9, 16),
             [64, 48]

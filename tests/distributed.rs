@@ -240,7 +240,9 @@ fn write_shards(folder: &Path) {
     for clip in 0..8 {
         let value = if clip % 2 == 0 { 1.0 } else { -1.0 };
         let latents = TensorData::new(vec![value; 3 * 2 * 16], [3, 2, 4, 4]);
-        writer.add(latents, &[caption(value)], 1.0).unwrap();
+        writer
+            .add(latents, &[caption(value)], 1.0, "a.mp4")
+            .unwrap();
     }
     writer.finish().unwrap();
 }

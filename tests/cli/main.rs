@@ -5,6 +5,8 @@
 mod bad_input;
 #[cfg(feature = "curate")]
 mod curate;
+#[cfg(all(feature = "curate", feature = "train"))]
+mod erase;
 #[cfg(feature = "curate")]
 #[path = "../curate/films.rs"]
 mod films;

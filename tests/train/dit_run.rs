@@ -24,7 +24,7 @@ use burn_hunyuan_train::{
 };
 use serde_json::{Value, json};
 
-use crate::{dit::config, toy::flex};
+use crate::{dit::config, shards::erase, toy::flex};
 
 /// Clips of two sizes, whose latents follow from their captions: something to learn.
 pub fn write_shards(folder: &Path) {
@@ -39,7 +39,8 @@ pub fn write_shards(folder: &Path) {
         let frames = if clip % 3 == 0 { 1 } else { 2 };
         let latents = TensorData::new(vec![value; 3 * frames * 16], [3, frames, 4, 4]);
         let captions = [caption("one", value), caption("other", 0.9 * value)];
-        writer.add(latents, &captions, 1.0).unwrap();
+        let file = format!("{clip}.mp4");
+        writer.add(latents, &captions, 1.0, &file).unwrap();
     }
     assert_eq!(writer.finish().unwrap(), (12, 0));
 }
@@ -135,6 +136,38 @@ fn the_loss_falls_and_a_stopped_run_repeats_it() {
         run.train(&mut task).unwrap();
     }
     assert_eq!(losses(&parts).0, expected);
+}
+
+/// A run goes on with what is left of its shards. Of the clips that are held out some may be gone; none
+/// that was trained on is evaluated in their place.
+#[test]
+fn a_run_goes_on_after_clips_were_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let config = config().with_guidance(false);
+    let recipe = recipe(&shards, 40);
+    let parts = folder.path().join("parts");
+    let train = |end, resume| {
+        let run = Run::open(&parts, &recipe.run, "", resume).unwrap();
+        let stop = run.stop_flag();
+        let task = task(&recipe, &config);
+        run.train(&mut Stopping { task, end, stop }).unwrap()
+    };
+    train(25, false);
+    let mut only_first = recipe.clone();
+    only_first.batch.held_out = 1;
+    let expected = task(&only_first, &config).evaluate().unwrap().unwrap();
+
+    erase(&shards.join("shard-00000.safetensors"), &[1, 3, 4, 6]);
+    let evaluation = task(&recipe, &config).evaluate().unwrap().unwrap();
+    assert_eq!(evaluation.loss, expected.loss);
+    assert_eq!(train(40, true), Outcome::Finished);
+    let (losses, evaluations) = losses(&parts);
+    assert_eq!((losses.len(), evaluations.len()), (40, 2));
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+    erase(&shards.join("shard-00000.safetensors"), &[0]);
+    assert!(task(&recipe, &config).evaluate().unwrap().is_none());
 }
 
 /// Samples come from the averaged weights when they are due; one that fails ends nothing.

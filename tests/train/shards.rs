@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use burn::tensor::{DType, TensorData};
 use burn_hunyuan_train::dit::{CachedCaption, ShardWriter, Shards};
+use safetensors::{SafeTensors, tensor::serialize_to_file};
 use serde_json::json;
 
 use crate::toy::flex;
@@ -23,7 +24,8 @@ fn shards_keep_latents_and_captions() {
     let values: Vec<f32> = (0..24).map(|i| i as f32 / 8.0).collect();
     let latents = TensorData::new(values.clone(), [2, 3, 2, 2]);
     let mut writer = ShardWriter::create(folder.path(), &json!({}), &caption(1)).unwrap();
-    writer.add(latents, &[caption(7), caption(2)], 0.5).unwrap();
+    let captions = [caption(7), caption(2)];
+    writer.add(latents, &captions, 0.5, "a.mp4").unwrap();
     writer.finish().unwrap();
     assert!(ShardWriter::create(folder.path(), &json!({}), &caption(1)).is_err());
 
@@ -54,7 +56,8 @@ fn cache(writer: &mut ShardWriter, end: usize) {
         }
         let latents = TensorData::new(vec![number as f32; 8], [2, 1, 2, 2]);
         let captions = [caption(1 + number % 3), caption(2)];
-        writer.add(latents, &captions, 1.0).unwrap();
+        let file = format!("{number}.mp4");
+        writer.add(latents, &captions, 1.0, &file).unwrap();
     }
 }
 
@@ -118,6 +121,9 @@ fn an_interrupted_cache_goes_on_to_the_same_bytes() {
     assert_eq!(writer.finish().unwrap(), (69, 11));
     assert_eq!(files(&parts), expected);
 
+    // A setting that an earlier version did not have, and that nobody gives.
+    let newer = json!({"size": [64, 64], "seed": 1, "rate": null});
+    assert!(ShardWriter::resume(&parts, &newer, &caption(1)).is_ok());
     let other = json!({"size": [64, 96], "seed": 1});
     let refused = ShardWriter::resume(&parts, &other, &caption(1));
     let message = refused.err().unwrap().to_string();
@@ -127,4 +133,73 @@ fn an_interrupted_cache_goes_on_to_the_same_bytes() {
     );
     let refused = ShardWriter::create(&parts, &settings, &caption(1));
     assert!(refused.err().unwrap().to_string().contains("--resume"));
+}
+
+/// Writes a shard anew without some of its clips, as curation erases them.
+pub fn erase(shard: &Path, clips: &[usize]) {
+    let bytes = fs::read(shard).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let gone: Vec<String> = clips.iter().map(|n| format!("clip-{n:08}.")).collect();
+    let stays = |name: &str| !gone.iter().any(|clip| name.starts_with(clip));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.iter().filter(|(name, _)| stays(name));
+    let mut texts = header.metadata().clone().unwrap();
+    texts.retain(|name, _| stays(name));
+    serialize_to_file(tensors, Some(texts), shard).unwrap();
+}
+
+/// Gaps in the numbers: the other clips stay as they are, and a cache that is resumed does not give
+/// numbers twice.
+#[test]
+fn clips_can_be_erased_from_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, erased] = ["whole", "erased"].map(|name| folder.path().join(name));
+    let settings = json!({});
+    for path in [&whole, &erased] {
+        let mut writer = ShardWriter::create(path, &settings, &caption(1)).unwrap();
+        let end = if path == &whole { 80 } else { 50 };
+        cache(&mut writer, end);
+        if path == &whole {
+            writer.finish().unwrap();
+        }
+    }
+    // 43 clips are made of the first 50, of which one shard is written; its last clip is among these.
+    erase(&erased.join("shard-00000.safetensors"), &[0, 7, 31]);
+    let mut writer = ShardWriter::resume(&erased, &settings, &caption(1)).unwrap();
+    cache(&mut writer, 80);
+    assert_eq!(writer.finish().unwrap(), (66, 11));
+    let (mut all, left) = (files(&whole), files(&erased));
+    for (name, bytes) in &left {
+        let changed = name == "shard-00000.safetensors";
+        assert_eq!(all.remove(name).as_ref() != Some(bytes), changed, "{name}");
+    }
+    assert!(all.is_empty());
+
+    // A shard of which nothing is left does no harm either.
+    let second: Vec<usize> = (32..64).collect();
+    erase(&erased.join("shard-00001.safetensors"), &second);
+    let (all, left) = (
+        Shards::open(&whole).unwrap(),
+        Shards::open(&erased).unwrap(),
+    );
+    let expected = all
+        .numbers()
+        .filter(|n| ![0, 7, 31].contains(n) && !second.contains(n));
+    assert_eq!(
+        left.numbers().collect::<Vec<_>>(),
+        expected.collect::<Vec<_>>()
+    );
+    assert_eq!(left.len(), 69 - 3 - 32);
+    let device = flex();
+    for clip in left.numbers() {
+        let read = |shards: &Shards| shards.latents(clip, &device).unwrap().into_data();
+        assert_eq!(read(&left), read(&all), "{clip}");
+        assert_eq!(left.captions(clip), all.captions(clip));
+    }
+    for shard in 0..3 {
+        let path = erased.join(format!("shard-0000{shard}.safetensors"));
+        erase(&path, &(0..69).collect::<Vec<_>>());
+    }
+    let message = Shards::open(&erased).unwrap_err().to_string();
+    assert!(message.contains("no clips"), "{message}");
 }

@@ -97,13 +97,22 @@ impl Cache {
             match &dataset {
                 None => {
                     let (video, texts) = self.draw(index, &pipeline);
-                    add(&mut pipeline, &mut writer, video, texts, 1.0)?;
+                    let drawn = format!("scene {index} of seed {}", self.seed);
+                    add(&mut pipeline, &mut writer, video, texts, 1.0, &drawn)?;
                 }
                 Some(entries) => {
                     let entry = &entries[index];
                     match self.read(entry, index as u64, &sizes, &pipeline) {
                         Ok((video, texts)) => {
-                            add(&mut pipeline, &mut writer, video, texts, entry.weight)?;
+                            let file = entry.path.to_string_lossy();
+                            add(
+                                &mut pipeline,
+                                &mut writer,
+                                video,
+                                texts,
+                                entry.weight,
+                                &file,
+                            )?;
                         }
                         Err(why) => {
                             tracing::warn!("skipped {}: {why}", entry.path.display());
@@ -165,7 +174,7 @@ impl Cache {
         json!({
             "dataset": self.dataset.as_ref().map(|path| path.display().to_string()),
             "clips": clips,
-            "checksum": dataset.map(|entries| format!("{:08x}", checksum(entries))),
+            "clips_checksum": dataset.map(|entries| format!("{:08x}", checksum(entries))),
             "seed": self.seed,
             "size": [self.size.height, self.size.width],
             "one_size": self.one_size,
@@ -255,12 +264,13 @@ fn add(
     video: Tensor<5>,
     texts: Vec<String>,
     weight: f64,
+    file: &str,
 ) -> Result<()> {
     let latents = pipeline.encode(video)?.mode() * pipeline.scaling_factor()?;
     let latents = latents.squeeze_dim::<4>(0).cast(DType::F32).into_data();
     let captions = texts.into_iter().map(|text| encode_caption(pipeline, text));
     let captions = captions.collect::<Result<Vec<_>>>()?;
-    Ok(writer.add(latents, &captions, weight)?)
+    Ok(writer.add(latents, &captions, weight, file)?)
 }
 
 fn encode_caption(pipeline: &mut Pipeline, text: String) -> Result<CachedCaption> {

@@ -1,14 +1,17 @@
 //! Removes a source from a run, with proof.
 
 use std::{
+    fmt,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Device;
-use sha2::{Digest, Sha256};
 
-use super::held::{self, Held};
+use super::{
+    cache::{CacheFile, Part},
+    held::{self, Held},
+};
 use crate::{
     Result, report,
     run::{self, Plan, Record, Shard, output},
@@ -18,10 +21,12 @@ use crate::{
 /// What an erasure did, and what a search for the source found afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Erasure {
-    /// The ids of the sources.
+    /// The ids of the sources; what was asked for, where the run had forgotten it.
     pub sources: Vec<String>,
     /// The files that were removed.
     pub removed: Vec<Removed>,
+    /// The files that lost a part.
+    pub rewritten: Vec<Rewritten>,
     /// Rows removed, by table.
     pub rows: Vec<(&'static str, usize)>,
     /// Files and tables that were searched for the source afterwards.
@@ -35,22 +40,51 @@ pub struct Erasure {
 pub struct Removed {
     /// Where it was.
     pub path: PathBuf,
-    /// Its size.
+    /// What it held.
+    pub was: Fingerprint,
+}
+
+/// A file of `burn-hunyuan cache` that lost what came from the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was removed: clips with the files that they were made from, lines about files that could
+    /// not be used.
+    pub removed: Vec<String>,
+    /// What it held.
+    pub was: Fingerprint,
+    /// What it holds.
+    pub is: Fingerprint,
+}
+
+/// What tells a file's contents from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The file's size.
     pub bytes: u64,
-    /// The SHA-256 of what it held.
+    /// Its SHA-256.
     pub sha256: String,
 }
 
-/// Removes every file and row in `folder` that comes from a source, and the files in `cache` whose
-/// names contain the id of one of its clips; then makes the tables anew from what is left. They are
-/// the tables of a run that never saw the source: what was rejected as a duplicate of its clips
-/// comes into its own.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} bytes, SHA-256 {}", self.bytes, self.sha256)
+    }
+}
+
+/// Removes every file and row in `folder` that comes from a source, and what `cache` holds of it: clips
+/// in the shards of `burn-hunyuan cache`, which are written anew, and other files whose names contain the
+/// id of one of its clips. Then makes the tables anew from what is left. They are the tables of a run
+/// that never saw the source: what was rejected as a duplicate of its clips comes into its own.
 ///
 /// `wanted` is a source's id, its path as the run was given it, or the owner's id from the sidecar.
-/// The source itself, outside the run, is not touched.
+/// The source itself, outside the run, is not touched. Nobody else may read or write the shards
+/// meanwhile: who has opened one looks for the clips where they were.
 ///
 /// # Errors
-/// If nothing is held on the source, or a file cannot be removed or written.
+/// If nothing is held on the source, a shard does not tell what it was made from, or a file cannot be
+/// removed or written.
 pub fn erase(
     folder: &Path,
     cache: Option<&Path>,
@@ -58,7 +92,7 @@ pub fn erase(
     device: &Device,
 ) -> Result<Erasure> {
     let record = Record::open(folder)?;
-    held::discard_unfinished(folder)?;
+    held::discard_unfinished(folder, cache)?;
     let held = Held::find(folder, cache, wanted, held::key(&record)?.as_ref())?;
     // A run that was killed has no tables yet.
     let before = Plan::read(folder).ok();
@@ -66,6 +100,9 @@ pub fn erase(
         let rows = held.rows(&plan).into_iter();
         rows.map(|(table, rows)| (table, rows.len())).collect()
     });
+    // Before the files: what is cut short can be done again as long as the run knows the source.
+    let rewritten = held.cached.iter().map(|file| rewrite(file, &held));
+    let rewritten = rewritten.collect::<Result<Vec<_>>>()?;
     let removed = held.files.iter().map(|path| remove(path));
     let removed = removed.collect::<Result<Vec<_>>>()?;
 
@@ -79,9 +116,14 @@ pub fn erase(
         report::write(folder, &page)?;
     }
     let (searched, left) = search(folder, cache, &held)?;
+    let mut sources: Vec<String> = held.ids.into_iter().collect();
+    if sources.is_empty() {
+        sources.push(wanted.into());
+    }
     Ok(Erasure {
-        sources: held.ids.into_iter().collect(),
+        sources,
         removed,
+        rewritten,
         rows,
         searched,
         left,
@@ -89,13 +131,28 @@ pub fn erase(
 }
 
 fn remove(path: &Path) -> Result<Removed> {
-    let bytes = held::read(path)?;
+    let was = fingerprint(path)?;
     output::remove(path)?;
     Ok(Removed {
         path: path.into(),
-        bytes: bytes.len() as u64,
-        sha256: run::hex(&Sha256::digest(&bytes)),
+        was,
     })
+}
+
+fn rewrite(file: &CacheFile, held: &Held) -> Result<Rewritten> {
+    let was = fingerprint(&file.path)?;
+    file.write(Part::Rest, held, &file.path)?;
+    Ok(Rewritten {
+        path: file.path.clone(),
+        removed: file.entries(held),
+        was,
+        is: fingerprint(&file.path)?,
+    })
+}
+
+fn fingerprint(path: &Path) -> Result<Fingerprint> {
+    let (sha256, bytes) = run::sha256(path, |_| ControlFlow::Continue(()))?;
+    Ok(Fingerprint { bytes, sha256 })
 }
 
 /// Looks through everything for the source; the number of files, and those that name it.
@@ -110,10 +167,13 @@ fn search(folder: &Path, cache: Option<&Path>, held: &Held) -> Result<(usize, Ve
         let table = path
             .extension()
             .is_some_and(|extension| extension == "parquet");
-        let inside = match table {
+        let inside = if table {
             // Tables are compressed: their bytes tell nothing.
-            true => tables::read(path)?.iter().any(|row| held.in_row(row)),
-            false => pattern.is_match(&held::read(path)?),
+            tables::read(path)?.iter().any(|row| held.in_row(row))
+        } else if let Some(cached) = CacheFile::open(path)? {
+            pattern.is_match(cached.text.as_bytes()) || !cached.entries(held).is_empty()
+        } else {
+            pattern.is_match(&held::read(path)?)
         };
         if inside || held.in_name(path) {
             left.push(path.clone());

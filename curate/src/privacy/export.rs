@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::held::{self, Held};
+use super::{
+    cache::Part,
+    held::{self, Held},
+};
 use crate::{
     Error, Result,
     run::{Plan, Record, output},
@@ -16,7 +19,7 @@ use crate::{
 /// What was handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// Copies of files, below the destination.
+    /// Copies of files, below the destination; of a cache's shards, only what comes from the source.
     pub files: Vec<PathBuf>,
     /// Rows, by table; `rows.json` holds them.
     pub rows: Vec<(&'static str, usize)>,
@@ -46,18 +49,23 @@ pub fn export(
     }
     output::create_folder(destination)?;
     let mut files = Vec::new();
-    for file in &held.files {
+    // Where the copy of a file goes.
+    let mut place = |file: &Path| {
         let below = match (file.strip_prefix(folder), cache) {
-            (Ok(below), _) => below.into(),
             (Err(_), Some(cache)) => {
                 Path::new("cache").join(file.strip_prefix(cache).unwrap_or(file))
             }
-            (Err(_), None) => continue,
+            (below, _) => below.unwrap_or(file).to_path_buf(),
         };
         let copy = destination.join(&below);
-        output::create_folder(copy.parent().unwrap_or(destination))?;
-        output::write(&copy, &held::read(file)?)?;
         files.push(below);
+        output::create_folder(copy.parent().unwrap_or(destination)).map(|()| copy)
+    };
+    for file in &held.files {
+        output::write(&place(file)?, &held::read(file)?)?;
+    }
+    for cached in &held.cached {
+        cached.write(Part::Held, &held, &place(&cached.path)?)?;
     }
     // A run that was killed has no tables yet.
     let mut rows = Vec::new();

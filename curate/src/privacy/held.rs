@@ -9,7 +9,10 @@ use std::{
 use regex::bytes::Regex;
 use serde_json::Value;
 
-use super::Pseudonyms;
+use super::{
+    Pseudonyms,
+    cache::{self, CacheFile},
+};
 use crate::{
     Error, Result,
     run::{self, Plan, Shard, Source, output},
@@ -24,18 +27,19 @@ pub(super) struct Held {
     pub names: BTreeSet<String>,
     /// Their files.
     pub files: BTreeSet<PathBuf>,
+    /// Files of caches that hold something of theirs beside what is others'.
+    pub cached: Vec<CacheFile>,
 }
 
 impl Held {
     /// Finds what is held on `wanted`: the id of a source, its file's path as the run was given it,
     /// or the owner's id from the sidecar; with a key, pseudonyms are found by the plain names.
     ///
-    /// Caches follow one convention: the name of every file that is derived from a clip contains
-    /// the clip's id.
+    /// Other caches than those of `burn-hunyuan cache` follow one convention: the name of every file
+    /// that is derived from a clip contains the clip's id.
     ///
     /// # Errors
-    /// If nothing is held, a folder cannot be read, or `cache` was written by `burn-hunyuan cache`:
-    /// its shards hold many clips each and do not tell which.
+    /// If nothing is held, a folder cannot be read, or a shard does not tell what it was made from.
     pub fn find(
         folder: &Path,
         cache: Option<&Path>,
@@ -52,6 +56,7 @@ impl Held {
             ids: BTreeSet::new(),
             names: BTreeSet::new(),
             files: BTreeSet::new(),
+            cached: Vec::new(),
         };
         // A run that was killed may have left files of a source without a shard.
         if wanted.len() == 16 && wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -62,19 +67,23 @@ impl Held {
                 held.remember(&shard);
             }
         }
-        for place in [Some(folder), cache].into_iter().flatten() {
-            let mut files = files_below(place)?;
-            if let Some(shard) = files.iter().find(|file| is_of_many_clips(file)) {
-                return Err(Error::Request(format!(
-                    "{} holds many clips and does not tell which; delete the whole cache, leave out \
-                     --cache, and run `burn-hunyuan cache` again afterwards",
-                    shard.display()
-                )));
-            }
-            files.retain(|file| held.in_name(file));
-            held.files.extend(files);
+        if held.ids.is_empty() {
+            // What a run has forgotten a cache may still hold.
+            held.names.insert(wanted.into());
         }
-        if held.files.is_empty() {
+        for place in [Some(folder), cache].into_iter().flatten() {
+            for file in files_below(place)? {
+                match CacheFile::open(&file)? {
+                    Some(cached) if cached.entries(&held).is_empty() => {}
+                    Some(cached) => held.cached.push(cached),
+                    None if held.in_name(&file) => {
+                        held.files.insert(file);
+                    }
+                    None => {}
+                }
+            }
+        }
+        if held.files.is_empty() && held.cached.is_empty() {
             return Err(Error::Request(format!(
                 "nothing is held on `{wanted}` in {}; a source goes by its id, its path as the run \
                  was given it, or the id in its sidecar (`SELECT id, name, origin FROM sources`)",
@@ -119,9 +128,22 @@ impl Held {
 
     /// Whether a value of a row names one of the sources.
     pub fn in_row(&self, row: &Row) -> bool {
-        row.values().filter_map(Value::as_str).any(|text| {
-            self.names.contains(text) || self.ids.iter().any(|id| text.contains(id.as_str()))
-        })
+        let mut texts = row.values().filter_map(Value::as_str);
+        texts.any(|text| self.in_text(text))
+    }
+
+    /// Whether a text contains an id or is one of the names.
+    pub fn in_text(&self, text: &str) -> bool {
+        self.names.contains(text) || self.ids.iter().any(|id| text.contains(id.as_str()))
+    }
+
+    /// Whether a line `FILE: why` is about one of the sources.
+    pub fn in_line(&self, line: &str) -> bool {
+        let begins = |name: &String| {
+            let rest = line.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.starts_with(": "))
+        };
+        self.ids.iter().any(|id| line.contains(id.as_str())) || self.names.iter().any(begins)
     }
 
     /// Finds in bytes what names one of the sources: an id anywhere, or a name as a whole JSON text.
@@ -138,12 +160,6 @@ impl Held {
         Regex::new(&needles.join("|"))
             .map_err(|error| Error::Request(format!("cannot look for so many sources: {error}")))
     }
-}
-
-/// Whether a file is a shard of `burn-hunyuan cache`.
-fn is_of_many_clips(file: &Path) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with("shard-") && name.ends_with(".safetensors")
 }
 
 /// All files below a folder, in order. Links are not followed.
@@ -191,34 +207,18 @@ pub(super) fn key(record: &crate::run::Record) -> Result<Option<Pseudonyms>> {
     path.map(Pseudonyms::open).transpose()
 }
 
-/// Removes unfinished files, which may hold anything.
+/// Removes unfinished files, which may hold anything: those of a run and those of a cache.
 ///
 /// # Errors
 /// If the system refuses.
-pub(super) fn discard_unfinished(folder: &Path) -> Result<()> {
+pub(super) fn discard_unfinished(folder: &Path, cache: Option<&Path>) -> Result<()> {
     for below in run::FOLDERS {
         output::discard_unfinished(&folder.join(below))?;
     }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_of_many_clips_are_refused() {
-        let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::create_dir(folder.path().join("sources")).unwrap();
-        let id = "0123456789abcdef";
-        let find = || Held::find(folder.path(), Some(cache.path()), id, None);
-        fs::write(cache.path().join(format!("{id}-latents")), "numbers").unwrap();
-        assert_eq!(find().unwrap().files.len(), 1);
-        fs::write(cache.path().join("shard-00000.safetensors"), "numbers").unwrap();
-        let error = find().err().unwrap().to_string();
-        assert!(
-            error.contains("shard-00000") && error.contains("delete"),
-            "{error}"
-        );
+    for place in [Some(folder), cache].into_iter().flatten() {
+        let files = files_below(place)?;
+        let mut unfinished = files.iter().filter(|path| cache::is_unfinished(path));
+        unfinished.try_for_each(|path| output::remove(path))?;
     }
+    Ok(())
 }

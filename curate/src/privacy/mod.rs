@@ -11,6 +11,7 @@
 //! | Somebody withdraws | [`erase`] |
 //! | Somebody asks what is held | [`export`] |
 
+mod cache;
 mod date;
 mod erase;
 mod export;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use date::Date;
-pub use erase::{Erasure, Removed, erase};
+pub use erase::{Erasure, Fingerprint, Removed, Rewritten, erase};
 pub use export::{Export, export};
 pub use pseudonym::Pseudonyms;
 pub use scrub::{scrub, scrub_value};

@@ -215,8 +215,12 @@ impl Ingest {
     }
 }
 
-/// SHA-256 of a file, and its size.
-fn sha256(path: &Path, read: impl Fn(u64) -> ControlFlow<()>) -> Result<(String, u64)> {
+/// SHA-256 of a file, and its size. `read` hears of the bytes read since it was last called, and can
+/// stop the work.
+///
+/// # Errors
+/// A file that cannot be read, or is none; a stop.
+pub(crate) fn sha256(path: &Path, read: impl Fn(u64) -> ControlFlow<()>) -> Result<(String, u64)> {
     // Opening a pipe would wait for its writer.
     let regular = fs::metadata(path).map(|metadata| metadata.is_file());
     if !regular.map_err(|source| failed(path, source))? {

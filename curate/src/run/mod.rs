@@ -31,6 +31,7 @@ use std::{
 use burn::tensor::Device;
 
 pub use clip::{Clip, Media, OverlaySummary};
+pub(crate) use ingest::sha256;
 pub use ingest::{Found, Ingest, Source, list};
 pub use measure::{Config, Measure};
 pub use plan::{Plan, plan};

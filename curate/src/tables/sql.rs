@@ -9,6 +9,8 @@ use datafusion::{
 
 use crate::{Error, Result};
 
+const TABLES: [&str; 3] = ["sources", "clips", "images"];
+
 /// The answer to `question`, drawn as a table.
 ///
 /// `clips`, `images` and `sources` are the tables of the run in `folder`, in `DataFusion`'s
@@ -29,8 +31,19 @@ pub fn query(folder: &Path, question: &str) -> Result<String> {
         .block_on(answer(folder, question))
         .map_err(|error| match error {
             Failure::Folder(error) => error,
-            Failure::Question(error) => Error::Request(format!("the question fails: {error}")),
+            Failure::Question(error) => Error::Request(failure(&error.to_string())),
         })
+}
+
+/// Why a question cannot be answered; where it asks for what is not there, with the tables that are.
+fn failure(why: &str) -> String {
+    // What DataFusion puts before the name of a table that has no catalogue and no schema.
+    let why = why.replace("datafusion.public.", "");
+    let tables = match why.contains("not found") {
+        true => format!("; the tables are {}", TABLES.join(", ")),
+        false => String::new(),
+    };
+    format!("the question fails: {why}{tables}")
 }
 
 enum Failure {
@@ -47,7 +60,7 @@ impl From<DataFusionError> for Failure {
 async fn answer(folder: &Path, question: &str) -> Result<String, Failure> {
     // Rows in the order in which they stand, whatever the machine's number of cores.
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    for table in ["sources", "clips", "images"] {
+    for table in TABLES {
         let path = folder.join(format!("{table}.parquet"));
         if !path.is_file() {
             let problem = "there is no such table; is this the output folder of a finished \
@@ -61,7 +74,8 @@ async fn answer(folder: &Path, question: &str) -> Result<String, Failure> {
     }
     let options = datafusion::execution::context::SQLOptions::new()
         .with_allow_ddl(false)
-        .with_allow_dml(false);
+        .with_allow_dml(false)
+        .with_allow_statements(false);
     let answer = context.sql_with_options(question, options).await?;
     Ok(answer.to_string().await?)
 }
@@ -133,10 +147,40 @@ mod tests {
     fn what_cannot_be_answered_says_why() {
         let folder = run();
         let refused = |question: &str| query(folder.path(), question).unwrap_err().to_string();
-        assert!(refused("SELECT colour FROM clips").contains("colour"));
-        assert!(refused("DROP TABLE clips").contains("DDL"));
-        assert!(refused("COPY clips TO '/tmp/clips.csv'").contains("DML"));
+        let wrong_column = refused("SELECT colour FROM clips");
+        assert!(wrong_column.contains("colour") && wrong_column.contains("clips.seconds"));
+        let wrong_table = refused("SELECT id FROM clip");
+        assert!(
+            wrong_table.ends_with("table 'clip' not found; the tables are sources, clips, images"),
+            "{wrong_table}"
+        );
+        assert!(refused("SELECT id FORM clips").contains("the question fails"));
         let empty = tempfile::tempdir().unwrap();
+        let file = empty.path().join("clips.csv").display().to_string();
+        for (question, why) in [
+            ("DROP TABLE clips", "DDL"),
+            ("SET datafusion.execution.batch_size = 1", "Statement"),
+            ("INSERT INTO clips SELECT * FROM clips", "DML"),
+            ("CREATE TABLE copy AS SELECT * FROM clips", "DDL"),
+            (
+                format!("CREATE EXTERNAL TABLE f STORED AS CSV LOCATION '{file}'").as_str(),
+                "DDL",
+            ),
+            (format!("COPY clips TO '{file}'").as_str(), "DML"),
+            (
+                format!("EXPLAIN ANALYZE COPY clips TO '{file}'").as_str(),
+                "DML",
+            ),
+            (
+                format!("SELECT 1; COPY clips TO '{file}'").as_str(),
+                "one statement",
+            ),
+            (format!("SELECT * FROM '{file}'").as_str(), "not found"),
+        ] {
+            let error = refused(question);
+            assert!(error.contains(why), "{question}: {error}");
+        }
+        assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
         let error = query(empty.path(), "SELECT 1").unwrap_err().to_string();
         assert!(
             error.contains("sources.parquet") && error.contains("curate"),

@@ -22,7 +22,8 @@ pub struct BatchConfig {
     pub image_share: Option<f64>,
     /// How often a caption is replaced by the empty one, which classifier-free guidance needs.
     pub caption_dropout: f64,
-    /// Clips, the first of the shards, that are not trained on but evaluated.
+    /// Clips, the first of the shards by their numbers, that are not trained on but evaluated. Where one
+    /// of them was erased, none that was trained on takes its place.
     pub held_out: usize,
 }
 

@@ -10,6 +10,7 @@ use std::{
 use burn::tensor::TensorData;
 use serde_json::Value;
 
+use super::shards::clip_name;
 use crate::{
     error::{Error, Result},
     files, tensor_file,
@@ -54,7 +55,10 @@ pub struct ShardWriter {
     folder: PathBuf,
     /// Clips of the dataset dealt with, those that were passed over included.
     done: usize,
+    /// Clips in all shards, and in the one that is begun.
     clips: usize,
+    begun: usize,
+    /// Whole shards.
     shards: usize,
     tensors: BTreeMap<String, TensorData>,
     texts: BTreeMap<String, String>,
@@ -115,6 +119,7 @@ impl ShardWriter {
             folder: folder.to_path_buf(),
             done: 0,
             clips: 0,
+            begun: 0,
             shards: 0,
             tensors: BTreeMap::new(),
             texts: BTreeMap::new(),
@@ -152,8 +157,9 @@ impl ShardWriter {
     }
 
     /// Adds the next clip of the dataset: its latents `[channels, frames, height, width]`, as the
-    /// transformer knows them, its captions, of which training takes one at random each time, and how
-    /// often to take it, 1 on average.
+    /// transformer knows them, its captions, of which training takes one at random each time, how often
+    /// to take it, 1 on average, and what it was made from: the path of its file, or words where it was
+    /// drawn.
     ///
     /// # Errors
     /// A shard that cannot be written.
@@ -162,10 +168,14 @@ impl ShardWriter {
         latents: TensorData,
         captions: &[CachedCaption],
         weight: f64,
+        file: &str,
     ) -> Result<()> {
-        let clip = format!("clip-{:08}", self.clips);
+        // Not by the count of clips: of those in earlier shards some may have been erased.
+        let clip = clip_name(self.shards * SHARD_CLIPS + self.begun);
         self.clips += 1;
+        self.begun += 1;
         self.done += 1;
+        self.texts.insert(format!("{clip}.file"), file.into());
         self.tensors.insert(format!("{clip}.latents"), latents);
         for (i, caption) in captions.iter().enumerate() {
             self.caption(&format!("{clip}.caption-{i}"), caption);
@@ -174,7 +184,7 @@ impl ShardWriter {
             let weight = weight.to_string();
             self.texts.insert(format!("{clip}.weight"), weight);
         }
-        match self.clips.is_multiple_of(SHARD_CLIPS) {
+        match self.begun == SHARD_CLIPS {
             true => self.next_shard(),
             false => Ok(()),
         }
@@ -195,7 +205,7 @@ impl ShardWriter {
     /// # Errors
     /// A file that cannot be written.
     pub fn finish(mut self) -> Result<(usize, usize)> {
-        if !self.tensors.is_empty() {
+        if self.begun > 0 {
             self.next_shard()?;
         }
         if self.count_skipped > 0 {
@@ -224,6 +234,7 @@ impl ShardWriter {
         self.texts.insert(DONE.into(), self.done.to_string());
         let name = shard_name(self.shards);
         self.shards += 1;
+        self.begun = 0;
         self.write(&name)
     }
 
@@ -245,11 +256,12 @@ fn shard_name(number: usize) -> String {
 
 /// The first setting that differs, in words.
 fn difference(found: &Value, wanted: &Value) -> Option<String> {
-    let wanted = wanted.as_object()?.iter();
-    let mut different = wanted.filter(|(key, value)| found.get(key.as_str()) != Some(*value));
-    let (key, value) = different.next()?;
+    // What an earlier version did not set down is null.
+    let was = |key: &String| found.get(key).unwrap_or(&Value::Null);
+    let mut wanted = wanted.as_object()?.iter();
+    let (key, value) = wanted.find(|(key, value)| was(key) != *value)?;
+    let was = was(key);
     Some(format!(
-        "{key} was {}, now it is {value}; give another folder",
-        found.get(key).unwrap_or(&Value::Null)
+        "{key} was {was}, now it is {value}; give another folder"
     ))
 }

@@ -9,7 +9,9 @@
 //!   skipped.txt              the clips that could not be used, and why
 //! ```
 //!
-//! The captions themselves, and how often to take a clip where that is not once, are in the metadata.
+//! A shard's metadata holds of each clip the captions themselves, `CLIP.file`, what it was made from, and
+//! `CLIP.weight`, how often to take it where that is not once. Curation reads it to erase clips, which
+//! leaves gaps in their numbers.
 
 use std::{
     collections::BTreeMap,
@@ -35,9 +37,12 @@ struct CachedClip {
 }
 
 /// Cached clips. Headers are read when the folder is opened, tensors when they are asked for.
+///
+/// A clip goes by its number, which stays when others are erased; methods panic where there is none of
+/// that number.
 #[derive(Debug)]
 pub struct Shards {
-    clips: Vec<CachedClip>,
+    clips: BTreeMap<usize, CachedClip>,
     empty: [StoredTensor; 2],
 }
 
@@ -81,33 +86,37 @@ impl Shards {
             Ok([states, take(tensors, format!("{name}.pooled"), 1)?])
         };
         let empty = caption(&mut tensors, "empty")?;
-        let mut clips = Vec::new();
-        loop {
-            let clip = format!("clip-{:08}", clips.len());
-            let name = format!("{clip}.latents");
-            if !tensors.contains_key(&name) {
-                break;
-            }
-            let latents = take(&mut tensors, name, 4)?;
+        let numbers: Vec<usize> = tensors.keys().filter_map(|name| number(name)).collect();
+        let mut clips = BTreeMap::new();
+        for number in numbers {
+            let clip = clip_name(number);
+            let latents = take(&mut tensors, format!("{clip}.latents"), 4)?;
             let mut captions = vec![caption(&mut tensors, &format!("{clip}.caption-0"))?];
             while tensors.contains_key(&format!("{clip}.caption-{}.states", captions.len())) {
                 let name = format!("{clip}.caption-{}", captions.len());
                 captions.push(caption(&mut tensors, &name)?);
             }
             let weight = weights.get(&format!("{clip}.weight"));
-            clips.push(CachedClip {
+            let clip = CachedClip {
                 latents,
                 captions,
                 weight: weight.and_then(|text| text.parse().ok()).unwrap_or(1.0),
-            });
+            };
+            clips.insert(number, clip);
         }
         if clips.is_empty() {
-            return Err(missing("clip-00000000.latents"));
+            let reason = "there are no clips in these shards; write some with `burn-hunyuan cache`";
+            return Err(Error::file(folder, reason));
         }
         Ok(Self { clips, empty })
     }
 
-    /// Number of clips.
+    /// The clips' numbers, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.clips.keys().copied()
+    }
+
+    /// How many clips there are.
     pub fn len(&self) -> usize {
         self.clips.len()
     }
@@ -119,18 +128,18 @@ impl Shards {
 
     /// The shape of a clip's latents: channels, frames, height, width.
     pub fn latent_shape(&self, clip: usize) -> [usize; 4] {
-        let shape = &self.clips[clip].latents.shape();
+        let shape = self.clips[&clip].latents.shape();
         std::array::from_fn(|i| shape[i])
     }
 
     /// How often a clip is to be taken, compared with the others; 1 on average.
     pub fn weight(&self, clip: usize) -> f64 {
-        self.clips[clip].weight
+        self.clips[&clip].weight
     }
 
     /// Number of captions of a clip.
     pub fn captions(&self, clip: usize) -> usize {
-        self.clips[clip].captions.len()
+        self.clips[&clip].captions.len()
     }
 
     /// Channels of the text states and of the pooled state.
@@ -140,7 +149,7 @@ impl Shards {
 
     /// The most text tokens of any caption.
     pub fn longest_text(&self) -> usize {
-        let captions = self.clips.iter().flat_map(|clip| &clip.captions);
+        let captions = self.clips.values().flat_map(|clip| &clip.captions);
         let lengths = captions
             .chain([&self.empty])
             .map(|[states, _]| states.shape()[0]);
@@ -152,7 +161,7 @@ impl Shards {
     /// # Errors
     /// A file that cannot be read.
     pub fn latents(&self, clip: usize, device: &Device) -> Result<Tensor<4>> {
-        self.tensor(&self.clips[clip].latents, device)
+        self.tensor(&self.clips[&clip].latents, device)
     }
 
     /// A caption's states `[tokens, text_dim]` and pooled state `[pooled_dim]`, f32; `None` is the
@@ -167,7 +176,7 @@ impl Shards {
         device: &Device,
     ) -> Result<(Tensor<2>, Tensor<1>)> {
         let [states, pooled] = match caption {
-            Some(caption) => &self.clips[clip].captions[caption],
+            Some(caption) => &self.clips[&clip].captions[caption],
             None => &self.empty,
         };
         Ok((self.tensor(states, device)?, self.tensor(pooled, device)?))
@@ -177,4 +186,15 @@ impl Shards {
         let data = stored.read()?.convert::<f32>();
         Ok(Tensor::from_data(data, (device, DType::F32)))
     }
+}
+
+/// What the names of a clip's tensors and texts begin with.
+pub(super) fn clip_name(number: usize) -> String {
+    format!("clip-{number:08}")
+}
+
+/// The number of the clip whose latents have this name.
+fn number(latents: &str) -> Option<usize> {
+    let number = latents.strip_prefix("clip-")?.strip_suffix(".latents")?;
+    number.parse().ok()
 }

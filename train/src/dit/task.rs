@@ -95,7 +95,7 @@ impl DitTask {
         recipe.validate()?;
         check(config, &shards)?;
         let held_out = recipe.batch.held_out;
-        let clips = held_out..shards.len();
+        let clips = shards.numbers().skip_while(|clip| *clip < held_out);
         let clips = clips.map(|clip| (clip, shards.latent_shape(clip), shards.weight(clip)));
         let text = shards.longest_text();
         let tokens = |shape| image_tokens(config.patch, shape) + text;
@@ -319,18 +319,20 @@ impl Task for DitTask {
         if let Some(listener) = &mut self.on_evaluation {
             listener(self.optimizer.average())?;
         }
-        let held_out = self.recipe.batch.held_out;
-        if held_out == 0 {
+        let numbers = self.shards.numbers();
+        let numbers = numbers.take_while(|clip| *clip < self.recipe.batch.held_out);
+        let held_out: Vec<usize> = numbers.collect();
+        if held_out.is_empty() {
             return Ok(None);
         }
         let (model, mut sum) = (self.averaged(), 0.0);
-        for clip in 0..held_out {
+        for &clip in &held_out {
             let mut rng = ChaCha12Rng::seed_from_u64(clip as u64);
             let point = self.point(&[clip], &mut rng, &self.device)?;
             let condition = self.condition(&[(clip, Some(0))], &self.device)?;
             sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
         }
-        Ok(Some(Metrics::new(sum / held_out as f64)))
+        Ok(Some(Metrics::new(sum / held_out.len() as f64)))
     }
 
     fn sample(&mut self, step: u64, folder: &Path) -> Result<bool> {
@@ -374,7 +376,7 @@ fn check(config: &DitConfig, shards: &Shards) -> Result<()> {
             config.text_dim, config.pooled_dim
         )));
     }
-    for clip in 0..shards.len() {
+    for clip in shards.numbers() {
         let shape @ [channels, frames, height, width] = shards.latent_shape(clip);
         let [pt, ph, pw] = config.patch;
         let whole = frames % pt == 0 && height % ph == 0 && width % pw == 0;

@@ -19,8 +19,8 @@ struct Held {
     /// The source: its id, its path as the run was given it, or the id in its sidecar
     #[arg(long, value_name = "ID")]
     source: String,
-    /// Another folder with files derived from clips, each with the clip's id in its name; not the shards
-    /// of `cache`
+    /// Another folder with what is derived from clips: shards of `cache`, and files with a clip's id in
+    /// their names
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 }
@@ -68,11 +68,14 @@ fn proof(erasure: &Erasure) -> String {
     };
     line(format!("source {}", erasure.sources.join(", ")));
     for file in &erasure.removed {
+        line(format!("removed {}, {}", file.path.display(), file.was));
+    }
+    for file in &erasure.rewritten {
         let path = file.path.display();
-        line(format!(
-            "removed {path}, {} bytes, SHA-256 {}",
-            file.bytes, file.sha256
-        ));
+        for entry in &file.removed {
+            line(format!("removed from {path}: {entry}"));
+        }
+        line(format!("rewrote {path}, {}; before: {}", file.is, file.was));
     }
     for (table, rows) in &erasure.rows {
         line(format!("removed {rows} rows of {table}"));

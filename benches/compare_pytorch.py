@@ -4,8 +4,10 @@
 
 Each case runs in processes of its own, PyTorch and burn-hunyuan in turn: one pass to warm up, then one that is timed.
 The table has medians over the rounds; a ratio above 1 means that burn-hunyuan is faster, or needs less memory. Seconds
-are the processor's, of all threads together: on a machine with other work the clock tells little (it is in the JSON).
-Memory is the process's peak. The difference is the largest of the outputs', relative to the largest output.
+are the clock's, and the processor's, of all threads together: on a machine with other work the clock tells little. The
+ratio in bold is that of the clock, with one thread that of the processor. Memory is the process's peak. The difference is
+the largest of the outputs', relative to the largest output; a training step's outputs are the loss and the gradients'
+norm. Where burn-hunyuan computes blocks again in the backward pass, PyTorch does too ("gradient checkpointing").
 
 Weights are random, from a seed; files of them go to --folder (up to 4 GB for a case, removed afterwards).
 Needs the packages of tests/reference/requirements.txt and `cargo build --release`.
@@ -14,7 +16,6 @@ Needs the packages of tests/reference/requirements.txt and `cargo build --releas
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -22,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 DIT_TOKENS = ["--text-tokens", "256", "--text-valid", "100"]
-TINY_VAE = ROOT / "burn-hunyuan/src/checkpoint/tiny/vae.json"
+TINY = ROOT / "burn-hunyuan/src/checkpoint/tiny"
 
 # Name: component, number format, options of `burn-hunyuan bench`.
 CASES = {
@@ -37,8 +40,12 @@ CASES = {
     "llama": ("text", "f32", ["--text-tokens", "256", "--text-valid", "100"]),
     "clip": ("clip", "f32", []),
     "train-dit": ("train-dit", "f32", ["--size", "128x128", "--frames", "9", *DIT_TOKENS]),
+    "train-dit-tiny": ("train-dit", "f32", ["--size", "64x64", "--frames", "17", *DIT_TOKENS]),
+    "train-vae": ("train-vae", "f32", ["--size", "32x32", "--frames", "5"]),
     "train-vae-tiny": ("train-vae", "f32", ["--size", "64x64", "--frames", "17"]),
 }
+# The built-in model's sizes; the others are the published model's, with fewer blocks.
+CONFIGS = {"train-dit-tiny": TINY / "transformer.json", "train-vae-tiny": TINY / "vae.json"}
 WHAT = {
     "vae-decode": "VAE decode, 9×128×128",
     "vae-encode": "VAE encode, 9×128×128",
@@ -47,21 +54,29 @@ WHAT = {
     "llama": "LLaMA, 2 layers, 256 tokens (100 valid)",
     "clip": "CLIP-L, 77 tokens",
     "train-dit": "DiT gradients, 1 dual + 1 single block, 192 + 256 tokens (100 valid), blocks computed again",
-    "train-vae-tiny": "VAE gradients, the built-in small model, 17×64×64",
+    "train-dit-tiny": "DiT gradients, the built-in small model, 80 + 256 tokens (100 valid), blocks computed again",
+    "train-vae": "VAE gradients, 5×32×32, nothing computed again",
+    "train-vae-tiny": "VAE gradients, the built-in small model, 17×64×64, nothing computed again",
 }
 
 
-def dit(torch, single, size):
+def config_of(case):
+    config = json.loads(CONFIGS[case].read_text()) if case in CONFIGS else {}
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def dit(torch, size, **config):
     """The transformer and its inputs; text beyond the first 100 tokens is padding."""
     from diffusers import HunyuanVideoTransformer3DModel
 
-    model = HunyuanVideoTransformer3DModel(num_layers=1, num_single_layers=single)
-    inputs = dict(latents=torch.randn(1, 16, *size), text=torch.randn(1, 256, 4096), pooled=torch.randn(1, 768))
+    model = HunyuanVideoTransformer3DModel(**config)
+    inputs = dict(latents=torch.randn(1, 16, *size), text=torch.randn(1, 256, model.config.text_embed_dim),
+                  pooled=torch.randn(1, model.config.pooled_projection_dim))
 
     def forward(latents, text, pooled, **_):
         mask = (torch.arange(256) < 100)[None].to(text.dtype)
-        return model(latents, torch.tensor([500.0]), text, mask, pooled, torch.tensor([6000.0]).to(text.dtype),
-                     return_dict=False)[0]
+        guidance = torch.tensor([6000.0]).to(text.dtype) if model.config.guidance_embeds else None
+        return model(latents, torch.tensor([500.0]), text, mask, pooled, guidance, return_dict=False)[0]
     return model, inputs, forward
 
 
@@ -77,16 +92,17 @@ def make(case):
 
     torch.manual_seed(0)
     if case in ("dit", "dit-bf16"):
-        return dit(torch, single=2, size=(5, 32, 32))
-    if case == "train-dit":
-        model, inputs, forward = dit(torch, single=1, size=(3, 16, 16))
+        return dit(torch, (5, 32, 32), num_layers=1, num_single_layers=2)
+    if case in ("train-dit", "train-dit-tiny"):
+        config = config_of(case) or dict(num_layers=1, num_single_layers=1)
+        model, inputs, forward = dit(torch, (5, 8, 8) if case in CONFIGS else (3, 16, 16), **config)
         model.enable_gradient_checkpointing()
         inputs["velocity"] = torch.randn_like(inputs["latents"])
         return model, inputs, lambda **x: torch.nn.functional.mse_loss(forward(**x), x["velocity"])
-    if case == "train-vae-tiny":
-        config = json.loads(TINY_VAE.read_text())
-        model = vae(**{key: value for key, value in config.items() if not key.startswith("_")})
-        return model, dict(video=torch.randn(1, 3, 17, 64, 64)), lambda video: (
+    if case in ("train-vae", "train-vae-tiny"):
+        model = vae(**config_of(case))
+        size = (17, 64, 64) if case in CONFIGS else (5, 32, 32)
+        return model, dict(video=torch.randn(1, 3, *size)), lambda video: (
             model.decoder(model.post_quant_conv(model.quant_conv(model.encoder(video)).chunk(2, 1)[0])) - video
         ).abs().mean()
     if case == "vae-encode":
@@ -134,8 +150,8 @@ def child(case, folder, prepare):
             weights |= {f"layers.{i}.{stub}.weight": torch.zeros(1, 1) for i in (2, 3) for stub in stubs}
         save_file(weights, folder / "model.safetensors")
         save_file({name: tensor.float() for name, tensor in inputs.items()}, folder / "inputs.safetensors")
-        if case == "train-vae-tiny":
-            shutil.copy(TINY_VAE, folder / "config.json")
+        if case in CONFIGS:
+            shutil.copy(CONFIGS[case], folder / "config.json")
         return
 
     trains = component.startswith("train")
@@ -197,12 +213,33 @@ def compare(case, options):
         shutil.rmtree(folder)
 
 
-def row(result):
-    theirs, ours = result["pytorch"], result["ours"]
-    ratio = {key: theirs[key] / ours[key] for key in ours}
-    return (f"| {result['what']} | {theirs['processor']:.2f} s | {ours['processor']:.2f} s | "
-            f"**{ratio['processor']:.2f}** | {theirs['memory'] / 1e9:.2f} GB | {ours['memory'] / 1e9:.2f} GB | "
-            f"{ratio['memory']:.2f} | {result['difference']:.0e} |")
+HEADER = ("| | PyTorch, clock | ours | ratio | PyTorch, processor | ours | ratio | PyTorch, memory | ours | ratio | "
+          "difference |")
+
+
+def row(result, threads):
+    def cells(key, text):
+        theirs, ours = result["pytorch"][key], result["ours"][key]
+        ratio = f"{theirs / ours:.2f}"
+        bold = key == ("clock" if threads > 1 else "processor")
+        return [text(theirs), text(ours), f"**{ratio}**" if bold else ratio]
+
+    cells = [result["what"], *cells("clock", "{:.2f} s".format), *cells("processor", "{:.2f} s".format),
+             *cells("memory", lambda size: f"{size / 1e9:.2f} GB"), f"{result['difference']:.0e}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def environment(options):
+    """What the figures depend on."""
+    with open("/proc/cpuinfo") as info:
+        cpu = next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
+    packages = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, check=True, stdout=subprocess.PIPE,
+                            text=True).stdout.strip()
+    return dict(date=time.strftime("%Y-%m-%d"), cpu=cpu, threads=options.threads, rounds=options.rounds,
+                load=round(os.getloadavg()[0], 1), commit=commit,
+                burn=next(package["version"] for package in packages if package["name"] == "burn"),
+                **{package: version(package) for package in ("torch", "diffusers", "transformers")})
 
 
 def main():
@@ -225,21 +262,18 @@ def main():
         os.sched_setaffinity(0, map(int, options.cpus.split(",")))
     os.environ |= dict(OMP_NUM_THREADS=str(options.threads), RAYON_NUM_THREADS=str(options.threads))
 
-    import torch
-
-    title = (f"{time.strftime('%Y-%m-%d')}, {options.threads} thread(s), {platform.machine()}, PyTorch {torch.__version__}, "
-             f"{options.rounds} rounds, load {os.getloadavg()[0]:.0f}")
-    lines = [title, "", "| | PyTorch | ours | ratio | PyTorch | ours | ratio | difference |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    measured_in = environment(options)
+    lines = [", ".join(f"{key} {value}" for key, value in measured_in.items()), "", HEADER, "| --- " * 11 + "|"]
     print("\n".join(lines), flush=True)
     results = []
     for case in options.cases or CASES:
         results.append(compare(case, options))
-        lines.append(row(results[-1]))
+        lines.append(row(results[-1], options.threads))
         print(lines[-1], flush=True)
         if options.output:
             options.output.with_suffix(".md").write_text("\n".join(lines) + "\n")
-            options.output.with_suffix(".json").write_text(json.dumps(dict(title=title, results=results), indent=1) + "\n")
+            report = dict(environment=measured_in, results=results)
+            options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

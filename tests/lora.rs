@@ -74,8 +74,8 @@ fn open(path: &Path, lora: &Path, strength: f64) -> Model {
     model
 }
 
-/// All tensors of a file as f32.
-fn tensors(path: &Path, device: &Device) -> HashMap<String, Vec<f32>> {
+/// The shape and the values of all tensors of a file, as f32.
+fn tensors(path: &Path, device: &Device) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
     let weights = Weights::open(path).unwrap();
     let read = |name: &str| match weights.get(name).unwrap().shape().len() {
         0 => vec![f32::from_le_bytes(
@@ -91,7 +91,10 @@ fn tensors(path: &Path, device: &Device) -> HashMap<String, Vec<f32>> {
     };
     weights
         .names()
-        .map(|name| (name.to_string(), read(name)))
+        .map(|name| {
+            let shape = weights.get(name).unwrap().shape().to_vec();
+            (name.to_string(), (shape, read(name)))
+        })
         .collect()
 }
 
@@ -175,10 +178,32 @@ fn fused_layers_survive_being_split() {
             .unwrap();
         let ranks = tensors(&fused, &device);
         assert_eq!(
-            ranks["diffusion_model.single_blocks.0.linear1.lora_A.weight"].len(),
-            3 * 32
+            ranks["diffusion_model.single_blocks.0.linear1.lora_A.weight"].0,
+            [3, 32]
         );
     }
+}
+
+/// As a pipeline of diffusers writes them: its names, and matrices that need no metadata.
+#[test]
+fn diffusers_names_and_matrices_are_kept() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (file, written) = (fixture_path(FILES[0].0), folder.path().join("written"));
+    let lora = Lora::open(&file).unwrap();
+    lora.save(&written, LoraFormat::Diffusers).unwrap();
+    let expected = tensors(&file, &device).into_iter().map(|(name, tensor)| {
+        // Alpha over rank, which the metadata has.
+        let scale = match name.as_str() {
+            name if name.ends_with("lora_A.weight") => 1.0,
+            name if name.contains("proj_mlp") => 4.5 / 3.0,
+            _ => 1.5 / 3.0,
+        };
+        let (shape, values) = tensor;
+        let values = values.into_iter().map(|value| value * scale).collect();
+        (format!("transformer.{name}"), (shape, values))
+    });
+    assert_eq!(tensors(&written, &device), expected.collect());
 }
 
 #[test]

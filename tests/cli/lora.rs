@@ -67,6 +67,19 @@ fn converting_names_the_layers_as_the_other_program_does() {
 }
 
 #[test]
+fn no_file_is_named_as_what_it_is_not() {
+    let desk = Desk::new();
+    for command in [
+        "lora convert lora.safetensors --to diffusers --output lora.pt",
+        "lora merge --lora lora.safetensors --output merged.gguf",
+        "quantize --to int8 --output quantized",
+    ] {
+        desk.run(command)
+            .fails(2, &["--output", "has to end in .safetensors"]);
+    }
+}
+
+#[test]
 fn a_lora_of_another_model_is_refused_before_anything_is_written() {
     let desk = Desk::new();
     write_lora(&desk, "wide.safetensors", 64);

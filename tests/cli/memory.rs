@@ -37,6 +37,8 @@ fn a_plan_says_how_it_fits() {
     let tight = plan("--size 544x960 --vram-limit 20GiB").succeeds().stdout;
     assert!(tight.contains("--offload blocks"), "{tight}");
     plan("--transformer none.safetensors").fails(1, &["none.safetensors"]);
+    let help = plan("--help").succeeds().stdout;
+    assert!(help.contains("the published model"), "{help}");
     plan("--vram-limit 1GiB").fails(2, &["1.0 GiB are available", "no size fits"]);
     plan("--vram-limit 24").fails(2, &["24GiB"]);
 }

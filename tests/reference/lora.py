@@ -1,6 +1,7 @@
 """Writes the fixture of `tests/lora.rs`: one LoRA on a small diffusion transformer, in the formats of several programs.
 
 Usage: python tests/reference/lora.py
+       python tests/reference/lora.py check target/release/burn-hunyuan
 
 lora.safetensors: the transformer's weights, its inputs, and its output with the LoRA active in diffusers at strength
 1.0 and 0.5.
@@ -8,15 +9,21 @@ lora_diffusers.safetensors: the LoRA as diffusers saves it, with its metadata.
 lora_original.safetensors: a LoRA on the layers that Tencent fuses, in their names; the output with it is in
 lora.safetensors, computed by diffusers after its own conversion to its layers.
 lora_kohya.safetensors: the same in kohya's names, with an alpha.
+
+`check` writes nothing there: it has the program convert each LoRA into each format and merge it, runs diffusers with what
+was written, and prints how far its output is from that with the LoRA as it was, relative to the largest value.
 """
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from diffusers import HunyuanVideoTransformer3DModel
 from diffusers.loaders import lora_conversion_utils
 from peft import LoraConfig
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 WIDTH = 32
@@ -57,6 +64,97 @@ def run(model):
     return model(**inputs(), return_dict=False)[0].clone()
 
 
+def to_diffusers(original):
+    """A LoRA in Tencent's names under diffusers' names, by diffusers' own conversion, which knows one width only.
+
+    Two layers are converted here by what its table says: it would exchange the halves of the final layer's A as well as
+    B's, and would cut the A of the refiner's fused layer in three as well as its B; either mixes up the ranks.
+    """
+    original = {key.removeprefix("diffusion_model."): value for key, value in original.items()}
+    state = {}
+    for key in list(original):
+        layer, matrix = key.split(".lora_")
+        if layer == "final_layer.adaLN_modulation.1":
+            value = original.pop(key)
+            value = value if matrix == "A.weight" else torch.cat(value.chunk(2)[::-1])
+            state[f"transformer.norm_out.linear.lora_{matrix}"] = value
+        elif layer.endswith("self_attn_qkv"):
+            value = original.pop(key)
+            block = layer.split(".")[3]
+            parts = [value] * 3 if matrix == "A.weight" else value.chunk(3)
+            for name, part in zip("qkv", parts):
+                target = f"transformer.context_embedder.token_refiner.refiner_blocks.{block}.attn.to_{name}"
+                state[f"{target}.lora_{matrix}"] = part
+    source = Path(lora_conversion_utils.__file__).read_text()
+    start = source.index("def _convert_hunyuan_video_lora_to_diffusers")
+    end = source.index("\ndef ", start + 10)
+    names = dict(vars(lora_conversion_utils))
+    exec(source[start:end].replace("hidden_size = 3072", f"hidden_size = {WIDTH}"), names)
+    return state | names["_convert_hunyuan_video_lora_to_diffusers"](original)
+
+
+def from_kohya(kohya):
+    """A LoRA in kohya's names under Tencent's, which have dots where kohya's have underscores; alpha / rank in B."""
+    blocks = {"double_blocks": ["mod.linear", "attn_qkv", "attn_proj", "mlp.fc1", "mlp.fc2"],
+              "single_blocks": ["linear1", "linear2", "modulation.linear"],
+              "txt_in.individual_token_refiner.blocks": ["self_attn_qkv", "self_attn_proj", "mlp.fc1", "mlp.fc2",
+                                                         "adaLN_modulation.1"]}
+    layers = ["final_layer.adaLN_modulation.1"]
+    for kind, parts in blocks.items():
+        streams = ["img_", "txt_"] if kind == "double_blocks" else [""]
+        layers += [f"{kind}.{i}.{stream}{part}" for i in range(2) for stream in streams for part in parts]
+    original, used = {}, 0
+    for layer in layers:
+        flat = "lora_unet_" + layer.replace(".", "_")
+        if f"{flat}.alpha" in kohya:
+            down, up, alpha = (kohya[f"{flat}.{name}"] for name in ("lora_down.weight", "lora_up.weight", "alpha"))
+            original |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up * (alpha / len(down))}
+            used += 3
+    assert used == len(kohya), f"layers of unknown names among {kohya.keys()}"
+    return original
+
+
+def check(binary):
+    fixture = load_file(FIXTURES / "lora.safetensors")
+    weights = {key.removeprefix("weights."): value for key, value in fixture.items() if key.startswith("weights.")}
+
+    def output(load):
+        model = base()
+        model.load_state_dict(weights)
+        load(model)
+        return run(model)
+
+    def difference(ours, key):
+        return ((ours - fixture[key]).abs().max() / fixture[key].abs().max()).item()
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        transformer = folder / "diffusion_pytorch_model.safetensors"
+        save_file(weights, transformer)
+        (folder / "config.json").write_text(json.dumps({"_class_name": "HunyuanVideoTransformer3DModel"} | CONFIG))
+        print(f"without a LoRA: {difference(output(lambda model: None), 'plain'):.1e}")
+        formats = ["diffusers", "original", "kohya"]
+        for source in formats:
+            file, written = FIXTURES / f"lora_{source}.safetensors", folder / "written.safetensors"
+            key = f"{source}.strength_1"
+
+            def load(model, target):
+                if target == "diffusers":
+                    model.load_lora_adapter(folder, weight_name=written.name, prefix="transformer")
+                    return
+                state = load_file(written)
+                state = to_diffusers(from_kohya(state) if target == "kohya" else state)
+                model.load_lora_adapter(state, prefix="transformer")
+
+            for target in formats:
+                subprocess.run([binary, "lora", "convert", file, "--to", target, "--output", written], check=True)
+                print(f"{source} to {target}: {difference(output(lambda model: load(model, target)), key):.1e}")
+            subprocess.run([binary, "lora", "merge", "--device", "flex", "--quiet", "--model", transformer, "--lora", file,
+                            "--output", written], check=True)
+            merged = output(lambda model: model.load_state_dict(load_file(written)))
+            print(f"{source}, merged: {difference(merged, key):.1e}")
+
+
 def main():
     out = {f"weights.{k}": v.contiguous() for k, v in base().state_dict().items()}
     given = inputs()
@@ -85,25 +183,12 @@ def main():
         original[f"diffusion_model.{layer}.lora_B.weight"] = up
         flat = "lora_unet_" + layer.replace(".", "_")
         kohya |= {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up, f"{flat}.alpha": torch.tensor(ALPHA)}
-    # diffusers' conversion knows one width only, and would exchange the halves of the final layer's A as well as B's;
-    # both halves of its rank are mixed then, so that layer is converted here by what its table says.
-    final = {k: original.pop(k) for k in list(original) if "final_layer" in k}
-    source = Path(lora_conversion_utils.__file__).read_text()
-    start = source.index("def _convert_hunyuan_video_lora_to_diffusers")
-    end = source.index("\ndef ", start + 10)
-    names = dict(vars(lora_conversion_utils))
-    exec(source[start:end].replace("hidden_size = 3072", f"hidden_size = {WIDTH}"), names)
-    state = names["_convert_hunyuan_video_lora_to_diffusers"](
-        {k.replace("diffusion_model.", ""): v for k, v in original.items()})
-    a, b = (final[f"diffusion_model.final_layer.adaLN_modulation.1.lora_{m}.weight"] for m in "AB")
-    state["transformer.norm_out.linear.lora_A.weight"] = a
-    state["transformer.norm_out.linear.lora_B.weight"] = torch.cat(b.chunk(2)[::-1])
+    state = to_diffusers(original)
     model = base()
     model.load_lora_adapter(state, prefix="transformer")
     out["original.strength_1"] = run(model)
     model.set_adapters(["default_0"], weights=[ALPHA / RANK])
     out["kohya.strength_1"] = run(model)
-    original |= final
     save_file({k: v.contiguous() for k, v in original.items()}, FIXTURES / "lora_original.safetensors")
     save_file({k: v.contiguous() for k, v in kohya.items()}, FIXTURES / "lora_kohya.safetensors")
     save_file(out, FIXTURES / "lora.safetensors", metadata={"config": json.dumps(CONFIG)})
@@ -116,4 +201,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    check(*sys.argv[2:]) if sys.argv[1:2] == ["check"] else main()

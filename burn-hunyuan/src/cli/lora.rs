@@ -6,7 +6,7 @@ use burn::tensor::FloatDType;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    options::{Dtype, LoraArgument, ModelOptions, add_loras},
+    options::{Dtype, LoraArgument, ModelOptions, add_loras, safetensors_file},
     watch,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) struct Convert {
     #[arg(long, value_name = "FORMAT")]
     to: Format,
     /// The safetensors file to write
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = safetensors_file())]
     output: PathBuf,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Merge {
     #[arg(long, required = true, value_name = "FILE[:STRENGTH]")]
     lora: Vec<LoraArgument>,
     /// The safetensors file to write, in diffusers' layout
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = safetensors_file())]
     output: PathBuf,
     /// Number format to write [default: as the transformer is stored]
     #[arg(long)]

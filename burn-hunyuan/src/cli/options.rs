@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, FloatDType};
 use burn_hunyuan_vae::TilingMode;
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 use crate::{
     checkpoint::{Component, Lora, Model},
@@ -126,6 +129,14 @@ pub(super) fn add_loras(model: &mut Model, loras: &[LoraArgument]) -> Result<()>
         model.add_lora(&Lora::open(path)?, *strength)?;
     }
     Ok(())
+}
+
+/// A file to write tensors to, whose name has to tell its format.
+pub(super) fn safetensors_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.extension() {
+        Some(extension) if extension == "safetensors" => Ok(path),
+        _ => Err("the file is written as safetensors, so its name has to end in .safetensors"),
+    })
 }
 
 /// Where and how to run it.

@@ -16,7 +16,12 @@ use crate::{
     plan::{Architecture, Settings},
 };
 
+/// Other commands take the built-in model, which always fits.
+const MODEL_HELP: &str = "A pipeline folder, the original ckpts folder, files of the components, or \
+     a hub id (owner/name[@revision]); the published model in bf16 if absent";
+
 #[derive(Debug, Args)]
+#[command(mut_arg("model", |argument| argument.help(MODEL_HELP)))]
 pub(super) struct Plan {
     /// Height and width in pixels, multiples of 16
     #[arg(long, default_value = "720x1280", value_name = "HxW")]

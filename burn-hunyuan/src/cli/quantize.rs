@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    options::{LoraArgument, ModelOptions, add_loras},
+    options::{LoraArgument, ModelOptions, add_loras, safetensors_file},
     watch,
 };
 use crate::{
@@ -20,7 +20,7 @@ pub(super) struct Quantize {
     #[arg(long, value_name = "FORMAT")]
     to: Quantization,
     /// The safetensors file to write, which `generate --transformer` reads
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = safetensors_file())]
     output: PathBuf,
     /// Add a LoRA first, with a strength other than 1 if given; repeatable
     #[arg(long, value_name = "FILE[:STRENGTH]")]

@@ -1,4 +1,9 @@
-//! Every operation and its gradients against the same layer composed of tensor operations.
+//! Every operation and its gradients against the same layer composed of tensor operations: here at sizes
+//! of which each reaches another path of the code.
+
+mod random_sizes;
+
+use std::{cell::RefCell, f32::consts::TAU};
 
 use super::*;
 use crate::{
@@ -7,19 +12,38 @@ use crate::{
     norm::{layer_norm, modulate},
     rotary, rotate_pairs, silu,
 };
-use burn::tensor::{
-    DType, Device, Distribution,
-    activation::{sigmoid, softmax},
-    module::conv3d,
-    ops::{ConvOptions, PadMode},
+use burn::{
+    module::Param,
+    nn::LinearConfig,
+    tensor::{
+        DType, Device, TensorData,
+        activation::{sigmoid, softmax},
+        module::conv3d,
+        ops::{ConvOptions, PadMode},
+    },
+};
+use proptest::{
+    prelude::RngExt,
+    test_runner::{RngAlgorithm, TestRng},
 };
 
 /// The number formats of the transformers' operations.
 const DTYPES: [DType; 2] = [DType::F32, DType::BF16];
 
+/// Normal values of mean 0.2. A test sees the same ones every time: it has a thread of its own.
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    thread_local! {
+        static RNG: RefCell<TestRng> =
+            RefCell::new(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    }
+    let normal = |rng: &mut TestRng| {
+        let [u, v]: [f32; 2] = rng.random();
+        0.2 + (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos()
+    };
+    let count = shape.iter().product();
+    let values: Vec<f32> = RNG.with_borrow_mut(|rng| (0..count).map(|_| normal(rng)).collect());
     let device = Device::flex().autodiff();
-    Tensor::random(shape, Distribution::Normal(0.2, 1.0), (&device, DType::F32))
+    Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
 }
 
 fn assert_same<const D: usize>(what: &str, ours: Tensor<D>, composed: Tensor<D>, bound: f32) {
@@ -54,31 +78,76 @@ fn assert_same_layer<const D: usize, const N: usize, const O: usize>(
     }
 }
 
+fn assert_convolution([batch, inputs, outputs, frames, height, width]: [usize; 6]) {
+    let shape = [batch, inputs, frames, height, width];
+    let tensors = [
+        random(shape),
+        random([outputs, inputs, 3, 3, 3]),
+        random([1, 1, 1, 1, outputs]),
+    ];
+    assert_same_layer(
+        &format!("{shape:?} to {outputs}"),
+        tensors,
+        DType::F32,
+        |[x, weight, bias]| causal_conv3d(&x, weight, bias.reshape([outputs])).unwrap(),
+        |[x, weight, bias]| {
+            let x = x.pad([(2, 0), (1, 1), (1, 1)], PadMode::Edge);
+            let options = ConvOptions::new([1; 3], [0; 3], [1; 3], 1);
+            conv3d(x, weight, Some(bias.reshape([outputs])), options)
+        },
+    );
+}
+
 #[test]
 fn convolution_is_the_composed_one_with_its_gradients() {
-    for (batch, inputs, outputs, frames, height, width) in [
-        (2, 3, 5, 1, 7, 9),
-        (1, 9, 16, 2, 8, 8),
-        (2, 5, 3, 5, 1, 3),
-        (1, 4, 17, 3, 33, 40),
-        (2, 48, 50, 2, 9, 47),
-        (1, 50, 48, 1, 6, 5),
+    for sizes in [
+        [2, 3, 5, 1, 7, 9],
+        [1, 9, 16, 2, 8, 8],
+        [2, 5, 3, 5, 1, 3],
+        [1, 4, 17, 3, 33, 40],
+        [2, 48, 50, 2, 9, 47],
+        [1, 50, 48, 1, 6, 5],
     ] {
-        let shape = [batch, inputs, frames, height, width];
-        let tensors = [
-            random(shape),
-            random([outputs, inputs, 3, 3, 3]),
-            random([1, 1, 1, 1, outputs]),
-        ];
+        assert_convolution(sizes);
+    }
+}
+
+/// In bf16 the layer runs composed, but its SiLU.
+fn assert_group_norm([batch, groups, channels, positions]: [usize; 4], with_silu: bool) {
+    let options = GroupNormOptions {
+        groups,
+        eps: 1e-6,
+        silu: with_silu,
+    };
+    let layer = |weight: Tensor<3>, bias: Tensor<3>| {
+        let mut norm = GroupNormConfig::new(groups, channels).init(&Device::flex());
+        norm.weight = norm.weight.map(|_| weight.reshape([channels]));
+        norm.bias = norm.bias.map(|_| bias.reshape([channels]));
+        norm
+    };
+    for dtype in DTYPES {
         assert_same_layer(
-            &format!("{shape:?} to {outputs}"),
-            tensors,
-            DType::F32,
-            |[x, weight, bias]| causal_conv3d(&x, weight, bias.reshape([outputs])).unwrap(),
+            &format!(
+                "{batch} x {channels} x {positions} in {groups}, silu: {with_silu}, {dtype:?}"
+            ),
+            [
+                random([batch, channels, positions]),
+                random([1, 1, channels]),
+                random([1, 1, channels]),
+            ],
+            dtype,
             |[x, weight, bias]| {
-                let x = x.pad([(2, 0), (1, 1), (1, 1)], PadMode::Edge);
-                let options = ConvOptions::new([1; 3], [0; 3], [1; 3], 1);
-                conv3d(x, weight, Some(bias.reshape([outputs])), options)
+                let norm = layer(weight, bias);
+                let own = group_norm(&x, norm.weight.val(), norm.bias.val(), options);
+                assert_eq!(own.is_some(), dtype == DType::F32);
+                own.unwrap_or_else(|| match with_silu {
+                    true => norm.forward_silu(x),
+                    false => norm.forward(x),
+                })
+            },
+            |[x, weight, bias]| {
+                let x = layer(weight, bias).composed(x);
+                if with_silu { x.clone() * sigmoid(x) } else { x }
             },
         );
     }
@@ -86,75 +155,80 @@ fn convolution_is_the_composed_one_with_its_gradients() {
 
 #[test]
 fn group_norm_is_the_composed_one_with_its_gradients() {
-    for (batch, groups, channels, positions) in [(2, 4, 8, 5), (1, 2, 6, 4500), (3, 1, 1, 33)] {
+    for sizes in [[2, 4, 8, 5], [1, 2, 6, 4500], [3, 1, 1, 33]] {
         for with_silu in [false, true] {
-            let options = GroupNormOptions {
-                groups,
-                eps: 1e-6,
-                silu: with_silu,
-            };
-            let vector = |x: Tensor<3>| x.reshape([channels]);
-            assert_same_layer(
-                &format!("{batch} x {channels} in {groups}, silu: {with_silu}"),
-                [
-                    random([batch, channels, positions]),
-                    random([1, 1, channels]),
-                    random([1, 1, channels]),
-                ],
-                DType::F32,
-                |[x, weight, bias]| group_norm(&x, vector(weight), vector(bias), options).unwrap(),
-                |[x, weight, bias]| {
-                    let mut norm = GroupNormConfig::new(groups, channels).init(&Device::flex());
-                    norm.weight = norm.weight.map(|_| vector(weight));
-                    norm.bias = norm.bias.map(|_| vector(bias));
-                    let x = norm.composed(x);
-                    if with_silu { x.clone() * sigmoid(x) } else { x }
-                },
-            );
+            assert_group_norm(sizes, with_silu);
         }
+    }
+}
+
+fn assert_norms([batch, tokens, width]: [usize; 3]) {
+    for dtype in DTYPES {
+        let what = |name| format!("{name} of {batch} x {tokens} x {width} in {dtype:?}");
+        let x = || random([batch, tokens, width]);
+        let vector = || random([batch, 1, width]);
+        assert_same_layer(
+            &what("modulated norm"),
+            [x(), vector(), vector()],
+            dtype,
+            |[x, shift, scale]| modulated_norm(x, shift, scale, 1e-6),
+            |[x, shift, scale]| modulate(layer_norm(x, 1e-6), shift, scale),
+        );
+        let norm = |weight: Tensor<3>| {
+            let mut norm = RmsNormConfig::new(width).init(&Device::flex());
+            norm.weight = norm.weight.map(|_| weight.reshape([width]));
+            norm
+        };
+        assert_same_layer(
+            &what("RMS norm"),
+            [x(), random([1, 1, width])],
+            dtype,
+            |[x, weight]| norm(weight).forward(x),
+            |[x, weight]| norm(weight).composed(x),
+        );
+    }
+}
+
+fn assert_gate(shape @ [batch, _, width]: [usize; 3]) {
+    for dtype in DTYPES {
+        assert_same_layer(
+            &format!("gate of {shape:?} in {dtype:?}"),
+            [random(shape), random(shape), random([batch, 1, width])],
+            dtype,
+            |[x, y, gate]| add_gated(x, y, gate),
+            |[x, y, gate]| x + y * gate,
+        );
     }
 }
 
 #[test]
 fn norms_and_gates_are_the_composed_ones_with_their_gradients() {
-    for dtype in DTYPES {
-        // Several samples, a width that no vector unit divides, several tasks in a sample.
-        for [batch, tokens, width] in [[1, 1, 2], [3, 7, 129], [2, 300, 256]] {
-            let what = |name| format!("{name} of {batch} x {tokens} x {width} in {dtype:?}");
-            let x = || random([batch, tokens, width]);
-            let vector = || random([batch, 1, width]);
-            assert_same_layer(
-                &what("modulated norm"),
-                [x(), vector(), vector()],
-                dtype,
-                |[x, shift, scale]| modulated_norm(x, shift, scale, 1e-6),
-                |[x, shift, scale]| modulate(layer_norm(x, 1e-6), shift, scale),
-            );
-            assert_same_layer(
-                &what("gate"),
-                [x(), x(), vector()],
-                dtype,
-                |[x, y, gate]| add_gated(x, y, gate),
-                |[x, y, gate]| x + y * gate,
-            );
-            let norm = |weight: Tensor<3>| {
-                let mut norm = RmsNormConfig::new(width).init(&Device::flex());
-                norm.weight = norm.weight.map(|_| weight.reshape([width]));
-                norm
-            };
-            assert_same_layer(
-                &what("RMS norm"),
-                [x(), random([1, 1, width])],
-                dtype,
-                |[x, weight]| norm(weight).forward(x),
-                |[x, weight]| norm(weight).composed(x),
-            );
-        }
+    // Several samples, a width that no vector unit divides, several tasks in a sample.
+    for shape in [[1, 1, 2], [3, 7, 129], [2, 300, 256]] {
+        assert_norms(shape);
+        assert_gate(shape);
     }
 }
 
 #[test]
-fn activations_are_the_composed_ones_with_their_gradients() {
+fn a_value_that_is_its_own_mean_is_normalised_to_0() {
+    let (x, shift, scale) = (random([2, 9, 1]), random([2, 1, 1]), random([2, 1, 1]));
+    let out = modulated_norm(x.clone(), shift.clone(), scale, 1e-6);
+    assert_same("modulated norm", out, shift.expand([2, 9, 1]), 1e-7);
+
+    let (weight, bias) = (random([9]), random([9]));
+    let options = GroupNormOptions {
+        groups: 9,
+        eps: 1e-6,
+        silu: false,
+    };
+    let out = group_norm(&x, weight, bias.clone(), options).unwrap();
+    // Value and mean are scaled before their difference is taken: their rounding grows by 1 / √eps.
+    let bias = bias.reshape([1, 9, 1]).expand([2, 9, 1]);
+    assert_same("group norm", out, bias, 4e3 * f32::EPSILON);
+}
+
+fn assert_activations(count: usize) {
     type Activation = fn(Tensor<1>) -> Tensor<1>;
     let pairs: [(&str, Activation, Activation); 3] = [
         ("silu", silu, |x| x.clone() * sigmoid(x)),
@@ -169,66 +243,116 @@ fn activations_are_the_composed_ones_with_their_gradients() {
     ];
     for dtype in DTYPES {
         for (name, ours, composed) in pairs {
-            let what = format!("{name} in {dtype:?}");
-            let x = [random([1000]) * 3.0];
+            let what = format!("{name} of {count} values in {dtype:?}");
+            let x = [random([count]) * 3.0];
             assert_same_layer(&what, x, dtype, |[x]| ours(x), |[x]| composed(x));
         }
     }
 }
 
 #[test]
-fn rotation_is_the_composed_one_with_its_gradient() {
+fn activations_are_the_composed_ones_with_their_gradients() {
+    assert_activations(1000);
+}
+
+fn assert_rotation(shape @ [_, tokens, _, d]: [usize; 4]) {
     for dtype in DTYPES {
-        for [batch, tokens, heads, d] in [[1, 1, 1, 2], [2, 5, 3, 8]] {
-            let angles = (random([tokens, d / 2]) * 7.0).detach();
-            let (cos, sin) = (angles.clone().cos(), angles.sin());
-            assert_same_layer(
-                &format!("{batch} x {tokens} x {heads} x {d} in {dtype:?}"),
-                [random([batch, tokens, heads, d])],
-                dtype,
-                |[x]| rotate_pairs(x, cos.clone(), sin.clone()),
-                |[x]| rotary::composed(x, cos.clone(), sin.clone()),
-            );
-        }
+        let angles = (random([tokens, d / 2]) * 7.0).detach();
+        let (cos, sin) = (angles.clone().cos(), angles.sin());
+        assert_same_layer(
+            &format!("{shape:?} in {dtype:?}"),
+            [random(shape)],
+            dtype,
+            |[x]| rotate_pairs(x, cos.clone(), sin.clone()),
+            |[x]| rotary::composed(x, cos.clone(), sin.clone()),
+        );
+    }
+}
+
+#[test]
+fn rotation_is_the_composed_one_with_its_gradient() {
+    assert_rotation([1, 1, 1, 2]);
+    assert_rotation([2, 5, 3, 8]);
+}
+
+/// A sample for each of `lengths`.
+fn assert_attention([heads, queries, keys, d]: [usize; 4], lengths: &[usize]) {
+    let batch = lengths.len();
+    let formula = |[q, k, v]: [Tensor<4>; 3], lengths: &[usize]| {
+        let sample = |i: usize| {
+            let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(0, i, 1));
+            let [k, v] = [k, v].map(|x| x.narrow(2, 0, lengths[i]));
+            let scores = q.matmul(k.transpose()) / (d as f64).sqrt();
+            softmax(scores, 3).matmul(v)
+        };
+        Tensor::cat((0..batch).map(sample).collect(), 0)
+    };
+    for dtype in DTYPES {
+        let what = format!("{heads} x {queries} queries over {lengths:?} keys of {d} in {dtype:?}");
+        let shape = |tokens| [batch, heads, tokens, d];
+        let inputs = || [shape(queries), shape(keys), shape(keys)].map(random);
+        assert_same_layer(
+            &what,
+            inputs(),
+            dtype,
+            |[q, k, v]| attention_within(q, k, v, lengths),
+            |inputs| formula(inputs, lengths),
+        );
+        #[cfg(feature = "autodiff")]
+        assert_same_layer(
+            &format!("{what}, as on other backends"),
+            inputs(),
+            dtype,
+            |[q, k, v]| crate::attention_backward::differentiable(q, k, v),
+            |inputs| formula(inputs, &vec![keys; batch]),
+        );
     }
 }
 
 #[test]
 fn attention_is_its_formula_with_its_gradients() {
-    for dtype in DTYPES {
-        // The last has more scores than are in memory at a time.
-        for (heads, queries, keys, d, lengths) in [
-            (1, 1, 1, 2, vec![1]),
-            (3, 5, 33, 8, vec![33, 20]),
-            (2, 70, 300, 16, vec![1, 300, 299]),
-            (1, 1100, 1000, 4, vec![1000]),
-        ] {
-            let batch = lengths.len();
-            let what = format!("{queries} queries over {lengths:?} keys in {dtype:?}");
-            let shape = |tokens| [batch, heads, tokens, d];
-            assert_same_layer(
-                &what,
-                [shape(queries), shape(keys), shape(keys)].map(random),
-                dtype,
-                |[q, k, v]| attention_within(q, k, v, &lengths),
-                |[q, k, v]| {
-                    let sample = |i: usize| {
-                        let [q, k, v] = [&q, &k, &v].map(|x| x.clone().narrow(0, i, 1));
-                        let [k, v] = [k, v].map(|x| x.narrow(2, 0, lengths[i]));
-                        let scores = q.matmul(k.transpose()) / (d as f64).sqrt();
-                        softmax(scores, 3).matmul(v)
-                    };
-                    Tensor::cat((0..batch).map(sample).collect(), 0)
-                },
-            );
+    assert_attention([1, 1, 1, 2], &[1]);
+    assert_attention([3, 5, 33, 8], &[33, 20]);
+    assert_attention([2, 70, 300, 16], &[1, 300, 299]);
+    // More scores than are in memory at a time.
+    assert_attention([1, 1100, 1000, 4], &[1000]);
+}
+
+/// A linear layer, which has no gradient of ours, against the product in f64: with a weight as it is
+/// initialised, and transposed, as files hold it.
+fn assert_linear([rows, inputs, outputs]: [usize; 3], with_bias: bool) {
+    for (dtype, bound) in [(DType::F32, 2e-6), (DType::BF16, 1.0 / 256.0)] {
+        let config = LinearConfig::new(inputs, outputs).with_bias(with_bias);
+        let mut layer = config.init(&Device::flex());
+        let x = random([2, rows, inputs]).inner().cast(dtype);
+        let weight = random([inputs, outputs]).inner().cast(dtype);
+        let bias = random([outputs]).inner().cast(dtype);
+        layer.bias = with_bias.then(|| Param::from_tensor(bias.clone()));
+
+        let [a, b] = [x.clone(), weight.clone().unsqueeze()].map(|x| x.cast(DType::F64));
+        let mut expected = a.matmul(b);
+        if with_bias {
+            expected = expected + bias.cast(DType::F64).unsqueeze();
+        }
+        let transposed = Tensor::<2>::from_data(
+            weight.clone().transpose().into_data(),
+            (&Device::flex(), dtype),
+        );
+        for weight in [weight, transposed.transpose()] {
+            layer.weight = Param::from_tensor(weight);
+            let out = crate::linear(&layer, x.clone());
+            let what = format!("{rows} x {inputs} to {outputs}, bias: {with_bias}, {dtype:?}");
+            assert_same(&what, out, expected.clone(), bound);
         }
     }
 }
 
 #[test]
 fn other_devices_and_dtypes_are_left_to_the_composed_form() {
-    let x = Tensor::<5>::zeros([1, 1, 1, 4, 4], (&Device::flex(), DType::F64));
-    let weight = Tensor::<5>::zeros([1, 1, 3, 3, 3], (&Device::flex(), DType::F64));
-    let bias = Tensor::<1>::zeros([1], (&Device::flex(), DType::F64));
-    assert!(causal_conv3d(&x, weight, bias).is_none());
+    for dtype in [DType::BF16, DType::F64] {
+        let x = Tensor::<5>::zeros([1, 1, 1, 4, 4], (&Device::flex(), dtype));
+        let weight = Tensor::<5>::zeros([1, 1, 3, 3, 3], (&Device::flex(), dtype));
+        let bias = Tensor::<1>::zeros([1], (&Device::flex(), dtype));
+        assert!(causal_conv3d(&x, weight, bias).is_none());
+    }
 }

@@ -7,7 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// How far the concepts are evened out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,24 +34,19 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("temperature", self.temperature, 0.0..=1.0)?;
+        // The mean weight is 1.
+        within("maximum", self.maximum, 1.0..)
+    }
+
     /// The sampling weight of each clip: `min(a · n^(temperature − 1), maximum)` with the number
     /// `n` of clips of its concept, and `a` such that the mean is 1.
     ///
     /// # Errors
-    /// When the temperature is not in `0..=1` or the maximum is below 1.
+    /// When the temperature is not in `0..=1`, or the maximum is below 1 or not finite.
     pub fn weights(&self, concepts: &[u32]) -> Result<Vec<f64>> {
-        if !(0.0..=1.0).contains(&self.temperature) {
-            return Err(Error::Request(format!(
-                "concepts.temperature is {}; it has to be from 0 to 1",
-                self.temperature
-            )));
-        }
-        if self.maximum.is_nan() || self.maximum < 1.0 {
-            return Err(Error::Request(format!(
-                "concepts.maximum is {}; the mean weight is 1, so it has to be at least 1",
-                self.maximum
-            )));
-        }
+        self.check().map_err(Error::Request)?;
         let count = concepts.iter().max().map_or(0, |&last| last as usize + 1);
         let mut sizes = vec![0_usize; count];
         for &concept in concepts {
@@ -101,7 +99,7 @@ mod tests {
         let concepts = concepts(&[1, 10, 100]);
         let config = Config {
             temperature: 0.0,
-            maximum: f64::INFINITY,
+            maximum: 100.0,
         };
         let weights = config.weights(&concepts).unwrap();
         for (concept, size) in [(0, 1.0), (1, 10.0), (2, 100.0)] {

@@ -2,6 +2,8 @@
 //!
 //! Every stage describes its own options; here they are gathered into one TOML file. `curation.toml`
 //! beside this crate's sources lists all of them with their defaults.
+//!
+//! Each also checks its own: [`Config::check`] asks them all, before a run begins.
 
 use std::{fs, path::Path, sync::LazyLock};
 
@@ -103,8 +105,45 @@ impl Config {
     fn parse(text: &str) -> Result<Self, String> {
         let config: Self =
             toml::from_str(text).map_err(|error| with_suggestion(&error.to_string()))?;
-        tiers::check(&config.tiers).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())?;
         Ok(config)
+    }
+
+    /// Checks that every value can be carried out.
+    ///
+    /// # Errors
+    /// The first that cannot: its section, its key, the value and what is allowed.
+    pub fn check(&self) -> Result<()> {
+        let sections = [
+            ("clips", self.clips.check()),
+            ("shots", self.shots.check()),
+            ("transitions", self.transitions.check()),
+            ("clarity", self.clarity.check()),
+            ("overlays", self.overlays.check()),
+            ("motion", self.motion.check()),
+            ("aesthetics", self.aesthetics.check()),
+            ("clusters", self.clusters.check()),
+            ("duplicates", self.duplicates.check()),
+            ("concepts", self.concepts.check()),
+            ("limits", self.limits.check()),
+        ];
+        for (section, checked) in sections {
+            checked.map_err(|fault| Error::Request(format!("[{section}] {fault}")))?;
+        }
+        tiers::check(&self.tiers)
+    }
+
+    /// Whether the same is measured by `other`. What decides afterwards may differ: clusters,
+    /// duplicates, concepts and tiers are a plan over what was measured.
+    pub(crate) fn measures_as(&self, other: &Self) -> bool {
+        let measured = Self {
+            clusters: self.clusters.clone(),
+            duplicates: self.duplicates.clone(),
+            concepts: self.concepts.clone(),
+            tiers: self.tiers.clone(),
+            ..other.clone()
+        };
+        *self == measured
     }
 }
 
@@ -198,6 +237,81 @@ mod tests {
         assert_eq!(config.tiers, Config::default().tiers);
         let config = Config::parse("[[tier]]\nname = 'all'\nkind = 'video'\nrules = []").unwrap();
         assert_eq!(config.tiers.len(), 1);
+    }
+
+    /// A section, what stands in it, and what is told of it.
+    const REFUSED: &str = "
+clips | longest = 0 | longest is 0; it has to be more than 0 and at most 3600
+clips | longest = inf | longest is inf; it has to be more than 0 and at most 3600
+clips | analysis_rate = 0 | analysis_rate is 0; it has to be more than 0 and at most 1000
+clips | analysis_rate = nan | analysis_rate is NaN; it has to be more than 0 and at most 1000
+clips | analysis_side = 0 | analysis_side is 0; it has to be at least 16 and at most 8192
+clips | clarity_interval = 0 | clarity_interval is 0; it has to be more than 0 and at most 3600
+clips | crf = 52 | crf is 52; it has to be at least 0 and at most 51
+clips | preset = 'best' | preset is `best`; it has to be one of ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo
+shots | adaptive = { kernel_size = 2 } | adaptive.kernel_size is 2; it has to be odd, at least 3 and at most 255
+shots | content = { kernel_size = 4 } | content.kernel_size is 4; it has to be odd, at least 3 and at most 255
+shots | adaptive = { window_width = 0 } | adaptive.window_width is 0; it has to be at least 1 and at most 100
+shots | adaptive = { threshold = nan } | adaptive.threshold is NaN; it has to be at least 0 and finite
+shots | content = { weights = { hue = 0, saturation = 0, luma = 0 } } | content.weights are all 0; one of them has to be another
+shots | content = { weights = { hue = nan } } | content.weights.hue is NaN; it has to be finite
+shots | threshold = { fade_bias = 2 } | threshold.fade_bias is 2; it has to be at least -1 and at most 1
+shots | hash = { size = 64, lowpass = 64 } | hash.size * lowpass is 4096; it has to be at least 1 and at most 1024
+shots | histogram = { bins = 0 } | histogram.bins is 0; it has to be at least 1 and at most 256
+transitions | longest = -1 | longest is -1; it has to be at least 0.25 and at most 30
+transitions | longest = 0 | longest is 0; it has to be at least 0.25 and at most 30
+transitions | longest = nan | longest is NaN; it has to be at least 0.25 and at most 30
+clarity | head = -1 | head is -1; it has to be at least 0
+overlays | min_area = 5 | min_area is 5; it has to be at least 0 and at most 1
+overlays | min_aspect = 9 | max_aspect is 2.4; it has to be at least 9
+motion | longer_side = 0 | longer_side is 0; it has to be at least 16 and at most 8192
+motion | flow = { winsize = 0 } | flow.winsize is 0; it has to be at least 2 and at most 512
+motion | flow = { pyr_scale = 1.5 } | flow.pyr_scale is 1.5; it has to be more than 0 and less than 1
+motion | flow = { poly_n = 1000 } | flow.poly_n is 1000; it has to be at least 1 and at most 32
+aesthetics | frames_per_second = 0 | frames_per_second is 0; it has to be more than 0
+clusters | points_per_cluster = 0 | points_per_cluster is 0; it has to be at least 1
+clusters | mini_batch = 0 | mini_batch is 0; it has to be at least 1
+duplicates | threshold = 7 | threshold is 7; it has to be at least -1 and at most 1
+duplicates | cells = 0 | cells is 0; it has to be at least 1
+concepts | maximum = 0.5 | maximum is 0.5; it has to be at least 1
+concepts | maximum = inf | maximum is inf; it has to be at least 1 and finite
+concepts | temperature = nan | temperature is NaN; it has to be at least 0 and at most 1
+limits | pixels = 1 | pixels is 1; it has to be at least 65536
+limits | seconds = 0 | seconds is 0; it has to be at least 1 and at most 31536000
+limits | memory = 1000000 | memory is 1000000; it has to be at least 536870912
+";
+
+    #[test]
+    fn values_that_cannot_be_carried_out_are_refused() {
+        for line in REFUSED.trim().lines() {
+            let parts: Vec<&str> = line.split(" | ").collect();
+            let [section, setting, told] = parts[..] else {
+                panic!("{line}");
+            };
+            let refused = Config::parse(&format!("[{section}]\n{setting}"));
+            assert_eq!(refused, Err(format!("[{section}] {told}")));
+        }
+    }
+
+    #[test]
+    fn what_comes_after_measuring_may_differ() {
+        let parsed = |text| Config::parse(text).unwrap();
+        let default = Config::default();
+        for text in [
+            "[duplicates]\nthreshold = 0.9",
+            "[clusters]\nseed = 1",
+            "[concepts]\nmaximum = 2.0",
+            "[[tier]]\nname = 'all'\nkind = 'video'\nrules = []",
+        ] {
+            assert!(parsed(text).measures_as(&default), "{text}");
+        }
+        for text in [
+            "[clips]\nlongest = 3.0",
+            "[overlays]\nedge = 13.0",
+            "[privacy]\nscrub = false",
+        ] {
+            assert!(!parsed(text).measures_as(&default), "{text}");
+        }
     }
 
     #[test]

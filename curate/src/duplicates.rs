@@ -14,6 +14,7 @@ use crate::{
     Error, Result,
     embedding::{Embeddings, to_f32},
     kmeans::{Clustering, Members, nearest},
+    range::{Checked, within},
 };
 
 /// Items compared at once: bounds the memory that similarities take.
@@ -40,16 +41,21 @@ impl Default for Config {
 }
 
 /// All items from the highest quality to the lowest, equal ones by their ids.
-pub fn best_first<I: Ord>(quality: &[f64], ids: &[I]) -> Vec<u32> {
+pub fn best_first<Q: Ord, I: Ord>(quality: &[Q], ids: &[I]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..quality.len() as u32).collect();
     order.sort_by(|&a, &b| {
         let (a, b) = (a as usize, b as usize);
-        quality[b].total_cmp(&quality[a]).then(ids[a].cmp(&ids[b]))
+        quality[b].cmp(&quality[a]).then(ids[a].cmp(&ids[b]))
     });
     order
 }
 
 impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("threshold", self.threshold, -1.0..=1.0)?;
+        within("cells", self.cells, 1..)
+    }
+
     /// For each item the item that it duplicates, which is itself none; nothing where it is kept.
     ///
     /// A duplicate is at least as near as the threshold to its representative. The exception: where

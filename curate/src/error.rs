@@ -27,6 +27,17 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: String,
     },
+    /// A sidecar that is not understood. What it says may be personal, so where and what kind of
+    /// thing is wrong is told apart from what stands there.
+    #[error("{}: {place}: {problem}", path.display())]
+    Sidecar {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and kind: fit for tables.
+        place: String,
+        /// The parser's words, which repeat the file's.
+        problem: String,
+    },
     /// A configuration or request that cannot be carried out.
     #[error("{0}")]
     Request(String),
@@ -36,12 +47,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the output cannot be written, as on a full disk: no fault of a source, and nothing goes
+    /// on without it.
+    pub(crate) fn is_of_output(&self) -> bool {
+        let actions = ["write", "create"];
+        matches!(self, Self::File { action, .. } if actions.contains(action))
+    }
+
     /// What went wrong, without the path: for tables, which must not tell a name that has a
     /// pseudonym. `hidden` is a path that other programs' words may hold, `shown` what stands for it.
     pub(crate) fn without_path(&self, hidden: &Path, shown: &str) -> String {
         let text = match self {
             Self::File { action, source, .. } => format!("cannot {action} it: {source}"),
             Self::Unusable { problem, .. } => problem.clone(),
+            Self::Sidecar { place, .. } => place.clone(),
             other => other.to_string(),
         };
         text.replace(&*hidden.to_string_lossy(), shown)

@@ -13,6 +13,7 @@ pub mod media;
 pub mod motion;
 pub mod overlays;
 pub mod privacy;
+mod range;
 pub mod report;
 pub mod run;
 pub mod scenes;

@@ -188,6 +188,11 @@ fn mistakes_are_told() {
         "curate picture.png {out} --resume --config other.toml"
     ))
     .fails(2, &["another configuration"]);
+    fs::write(desk.path("long.key"), "a secret of many bytes").unwrap();
+    let key = "[privacy]\npseudonym_key = 'long.key'";
+    fs::write(desk.path("secret.toml"), key).unwrap();
+    desk.run("curate picture.png --output named --config secret.toml --no-cut")
+        .fails(2, &["pseudonym_key", "--no-cut"]);
     desk.run("curate explain out nothing")
         .fails(2, &["no clip or image `nothing`"]);
     desk.run("curate erase out --source nothing")
@@ -208,6 +213,62 @@ fn mistakes_are_told() {
                 && stderr.contains("clips.parquet")
         ),
     }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told() {
+    let desk = Desk::new();
+    fs::write(desk.path("no-film.mp4"), "a text").unwrap();
+    let run = "--device flex --output";
+    let outcome = desk.run(&format!("curate no-film.mp4 {run} none"));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("no file could be used")
+            && outcome.stderr.contains("none/sources.parquet"),
+        "{outcome:?}"
+    );
+    films::ground(1).save(desk.path("picture.png")).unwrap();
+    fs::write(desk.path("picture.json"), r#"{"jane": 1}"#).unwrap();
+    films::ground(2).save(desk.path("other.png")).unwrap();
+    let outcome = desk.run(&format!("curate picture.png other.png {run} some"));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("some/sources.parquet"),
+        "{outcome:?}"
+    );
+    // What is wrong with the sidecar is told to who runs this, and not to the tables.
+    assert!(
+        outcome.stderr.contains("unknown field `jane`"),
+        "{outcome:?}"
+    );
+    for name in crate::program::names(&desk.path("some/sources")) {
+        let shard = fs::read_to_string(desk.path("some/sources").join(name)).unwrap();
+        assert!(!shard.contains("jane"), "{shard}");
+    }
+}
+
+/// A full disk is no fault of the sources: the run ends, and goes on when there is room.
+#[cfg(unix)]
+#[test]
+fn an_output_that_cannot_be_written_ends_the_run() {
+    let desk = Desk::new();
+    films::write(&desk.path("clean.mp4"), &films::take(6, 1.0, 60.0));
+    let noise = "noise=alls=30:allf=t";
+    films::filtered(&desk.path("clean.mp4"), &desk.path("film.mp4"), noise, 16);
+    let rules = "[[tier]]\nname = 'all'\nkind = 'video'\nrules = []";
+    fs::write(desk.path("all.toml"), rules).unwrap();
+    let run = "curate film.mp4 --config all.toml --output out --device flex --resume -q";
+    // A limit on the size of files makes writes fail half-way, as a full disk does: shard and
+    // thumbnail are smaller, the clip is larger.
+    let program = desk.command(run);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(desk.path(""));
+    Outcome::of(&mut shell).fails(1, &["cannot write out/clips/", "File too large"]);
+    assert_eq!(entries(&desk.path("out/clips")), 0);
+    desk.run(run).succeeds();
+    assert_eq!(entries(&desk.path("out/clips")), 1);
 }
 
 #[test]

@@ -70,6 +70,47 @@ fn lists_and_splits() {
 }
 
 #[test]
+fn weights_are_taken_as_the_help_says() {
+    let desk = Desk::new();
+    let shots = video("shots.mp4");
+    let listed = |options: &str| {
+        desk.run(&format!(
+            "scenes '{shots}' --detector content {options} --csv a.csv -q"
+        ))
+        .succeeds();
+        fs::read_to_string(desk.path("a.csv")).unwrap()
+    };
+    assert_eq!(listed("--weights 1,1,1,0"), expected("content", "csv"));
+    assert_eq!(listed("--weights 0,0,1,0"), listed("--luma-only"));
+}
+
+/// No output is written over an input or over another output, by whatever name.
+#[test]
+fn inputs_and_outputs_stay_apart() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    for name in ["film.mp4", "in/film.mp4", "in/film-Scene-001.mp4"] {
+        fs::copy(fixture("scenes/shots.mp4"), desk.path(name)).unwrap();
+    }
+    let before = desk.names();
+    for arguments in [
+        "film.mp4 --csv film.mp4",
+        "film.mp4 --stats in/../film.mp4",
+        "film.mp4 --csv x.csv --stats x.csv",
+        "film.mp4 --csv new/x.csv --stats ./new/x.csv",
+        "in/film.mp4 in/film-Scene-001.mp4 --split in",
+        "film.mp4 --csv clips/film-Scene-001.mp4 --split clips",
+    ] {
+        desk.run(&format!("scenes {arguments}"))
+            .fails(2, &["would be written over"]);
+    }
+    assert_eq!(desk.names(), before);
+    let film = fs::read(fixture("scenes/shots.mp4")).unwrap();
+    assert!(fs::read(desk.path("film.mp4")).unwrap() == film);
+    assert!(fs::read(desk.path("in/film-Scene-001.mp4")).unwrap() == film);
+}
+
+#[test]
 fn several_videos_one_of_them_bad() {
     let desk = Desk::new();
     fs::write(desk.path("bad.mp4"), "no film").unwrap();
@@ -99,8 +140,21 @@ fn bad_usage() {
             "--detector hash --bins 4",
             "the hash detector takes no --bins",
         ),
-        ("--detector content --kernel-size 4", "kernel size 4"),
-        ("--fade-bias 2 --detector threshold", "fade bias 2"),
+        (
+            "--detector content --kernel-size 4",
+            "kernel_size is 4; it has to be odd",
+        ),
+        (
+            "--fade-bias 2 --detector threshold",
+            "fade_bias is 2; it has to be at least -1",
+        ),
+        ("--threshold nan", "threshold is NaN"),
+        (
+            "--detector content --weights 1,1,1",
+            "--weights takes four numbers",
+        ),
+        ("--detector content --weights 0,0,0,0", "weights are all 0"),
+        ("--detector hash --size 256 --lowpass 256", "at most 1024"),
         ("--detector nothing", "nothing"),
     ] {
         let outcome = desk.run(&format!("scenes '{shots}' {options}"));

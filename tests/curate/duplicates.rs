@@ -94,9 +94,7 @@ fn planted_duplicates_are_found() {
 fn one_cell_compares_all_with_all() {
     let Some(device) = device() else { return };
     let (items, _) = planted(1);
-    let quality: Vec<f64> = (0..items.len())
-        .map(|i| f64::from(i as u32 * 7919 % 101))
-        .collect();
+    let quality: Vec<usize> = (0..items.len()).map(|i| i * 7919 % 101).collect();
     let ids: Vec<usize> = (0..items.len()).collect();
     let order = best_first(&quality, &ids);
     let config = duplicates::Config {

@@ -20,7 +20,10 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Frame, Result, embedding};
+use crate::{
+    Error, Frame, Result, embedding,
+    range::{Checked, above, within},
+};
 use clip::ClipEncoder;
 use dover::{Dover, DoverConfig, DoverScores, views::Views};
 use laion::LaionHead;
@@ -56,6 +59,13 @@ impl Default for Config {
             reduction: Reduction::Mean,
             batch: 16,
         }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("frames_per_second", self.frames_per_second, above(0.0))?;
+        within("batch", self.batch, 1..)
     }
 }
 

@@ -16,6 +16,8 @@ use image::GrayImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::range::{Checked, within};
+
 pub use blockiness::blockiness;
 pub use blur::blur;
 pub use exposure::{Exposure, exposure};
@@ -35,6 +37,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { head: 0.5 }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("head", self.head, 0.0..)
     }
 }
 

@@ -17,7 +17,11 @@ use serde::{Deserialize, Serialize};
 pub use members::Members;
 pub use nearest::nearest;
 
-use crate::{Error, Result, embedding::Embeddings};
+use crate::{
+    Error, Result,
+    embedding::Embeddings,
+    range::{Checked, within},
+};
 use members::{means, relocate, sizes};
 use nearest::Points;
 
@@ -78,6 +82,14 @@ impl Clustering {
 }
 
 impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("clusters", self.clusters, 1..)?;
+        within("points_per_cluster", self.points_per_cluster, 1..)?;
+        within("iterations", self.iterations, 1..)?;
+        within("tolerance", self.tolerance, 0.0..)?;
+        within("mini_batch", self.mini_batch, 1..)
+    }
+
     /// The number of clusters for a number of points.
     pub fn clusters_for(&self, points: usize) -> usize {
         self.clusters

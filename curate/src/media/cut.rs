@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsString,
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -14,7 +15,7 @@ use super::{
     decode::{TELL_TIME, timestamp},
     process::{Process, input, read_messages},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, run::output};
 
 /// A rectangle of the picture as shown, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +59,7 @@ impl Default for CutOptions {
 ///
 /// The pictures are counted on their way, and the first one's time is compared: a clip with a
 /// neighbour's picture, or without one of its own, is an error and no file. `out` appears when it
-/// is whole.
+/// is whole; what a killed program left beside it, the next cut to `out` takes away.
 ///
 /// # Errors
 ///
@@ -71,11 +72,13 @@ pub fn cut(
     out: &Path,
     options: &CutOptions,
 ) -> Result<()> {
-    // From the key picture before the clip. Where an index misleads, from the start of the file.
-    match write(probe, clip, crop, out, options, true) {
-        Err(Error::Unusable { .. }) => write(probe, clip, crop, out, options, false),
-        result => result,
-    }
+    output::write_with(out, |unfinished| {
+        // From the key picture before the clip. Where an index misleads, from the start of the file.
+        match write(probe, clip, crop, unfinished, options, true) {
+            Err(Error::Unusable { .. }) => write(probe, clip, crop, unfinished, options, false),
+            result => result,
+        }
+    })
 }
 
 fn write(
@@ -87,22 +90,13 @@ fn write(
     seek: bool,
 ) -> Result<()> {
     let failed = |source| Error::File {
-        action: "create",
+        action: "write",
         path: out.into(),
         source,
     };
-    let folder = out.parent().unwrap_or(Path::new(""));
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    let partial = tempfile::Builder::new()
-        .prefix(".cut-")
-        .suffix(".mp4")
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let mut file = File::create(out).map_err(failed)?;
     let video = probe.video()?;
-    let arguments = arguments(probe, video, clip, crop, partial.path(), options, seek);
+    let arguments = arguments(probe, video, clip, crop, out, options, seek);
     let unusable = |problem: String| Error::Unusable {
         path: probe.path.clone(),
         problem,
@@ -128,6 +122,10 @@ fn write(
         return Err(unusable("cutting took too long and was stopped".into()));
     }
     if !status.success() {
+        // A full disk is not the source's fault. ffmpeg's words do not tell; some bytes more do.
+        let end = file.seek(SeekFrom::End(0));
+        let more = end.and_then(|_| file.write_all(&[0; 1 << 16]));
+        more.and_then(|()| file.sync_all()).map_err(failed)?;
         return Err(unusable(format!("ffmpeg says: {messages}")));
     }
     let Clip { start, frames, .. } = *clip;
@@ -138,8 +136,6 @@ fn write(
             "a clip of {frames} pictures from {start} s came out as {count} from {begun}"
         )));
     }
-    set_permissions(partial.as_file()).map_err(failed)?;
-    partial.persist(out).map_err(|e| failed(e.error))?;
     Ok(())
 }
 
@@ -148,7 +144,7 @@ fn arguments(
     video: &Video,
     clip: &Clip,
     crop: Option<Crop>,
-    partial: &Path,
+    out: &Path,
     options: &CutOptions,
     seek: bool,
 ) -> Vec<OsString> {
@@ -189,7 +185,7 @@ fn arguments(
     add(&["-crf", &options.crf.to_string(), "-map_metadata", "-1"]);
     add(&["-movflags", "+faststart", "-f", "mp4"]);
     let mut literal = OsString::from("file:");
-    literal.push(partial);
+    literal.push(out);
     arguments.push(literal);
     arguments
 }
@@ -201,16 +197,4 @@ fn read_some(stream: &mut impl Read, bytes: &mut [u8]) -> bool {
             result => return matches!(result, Ok(1..)),
         }
     }
-}
-
-/// Temporary files are the owner's alone; a clip has a file's usual permissions.
-#[cfg(unix)]
-fn set_permissions(file: &std::fs::File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn set_permissions(_file: &std::fs::File) -> io::Result<()> {
-    Ok(())
 }

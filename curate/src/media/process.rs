@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// What one file may cost. The defaults are our choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +43,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The bounds of a configuration; a caller may ask for less.
+    pub(crate) fn check(&self) -> Checked {
+        /// Of a time that a clock can be set to.
+        const YEAR: u64 = 365 * 24 * 60 * 60;
+        // With half of it, ffmpeg and its libraries do not even start.
+        within("memory", self.memory, 512 << 20..)?;
+        within("seconds", self.seconds, 1..=YEAR)?;
+        within("stall_seconds", self.stall_seconds, 1..=YEAR)?;
+        // What the smallest tier asks for.
+        within("pixels", self.pixels, 256 * 256..)
+    }
+
     /// An error where a picture of this size is empty or has more pixels than allowed.
     pub(super) fn check_size(&self, path: &Path, width: u32, height: u32) -> Result<()> {
         let pixels = u64::from(width) * u64::from(height);

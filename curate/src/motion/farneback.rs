@@ -11,6 +11,8 @@
 //! ([`super::filter`]): smoothing, resizing and fitting in one, and the window in another, borders
 //! and border weights included. What OpenCV sums in doubles is summed in f32 here.
 
+use std::ops::Bound;
+
 use burn::tensor::{
     DType, Device, Tensor, TensorData,
     ops::{GridSampleOptions, InterpolateMode},
@@ -21,7 +23,10 @@ use super::{
     filter::{Border, Filter, stack},
     weights,
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// OpenCV builds no pyramid level with a side below this.
 const SMALLEST_SIDE: f64 = 32.0;
@@ -66,18 +71,15 @@ impl Default for FarnebackConfig {
 }
 
 impl FarnebackConfig {
-    fn check(&self) -> Result<()> {
-        let in_range = self.pyr_scale > 0.0 && self.pyr_scale < 1.0;
-        let rules = [
-            (in_range, "pyr_scale has to be in (0, 1)"),
-            (self.winsize >= 2, "winsize has to be at least 2"),
-            (self.poly_n >= 1, "poly_n has to be at least 1"),
-            (self.poly_sigma > 0.0, "poly_sigma has to be positive"),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            None => Ok(()),
-            Some((_, rule)) => Err(Error::Request(format!("optical flow: {rule}"))),
-        }
+    /// The upper bounds are our choice: beyond them nothing is gained, and the time grows.
+    pub(super) fn check(&self) -> Checked {
+        let scales = (Bound::Excluded(0.0), Bound::Excluded(1.0));
+        within("pyr_scale", self.pyr_scale, scales)?;
+        within("levels", self.levels, 0..=32)?;
+        within("winsize", self.winsize, 2..=512)?;
+        within("iterations", self.iterations, 1..=100)?;
+        within("poly_n", self.poly_n, 1..=32)?;
+        within("poly_sigma", self.poly_sigma, 0.1..=100.0)
     }
 
     /// Sizes of the pyramid's levels relative to the picture, coarsest first.
@@ -110,7 +112,8 @@ impl Farneback {
     ///
     /// A parameter out of its range, or a size without pixels.
     pub fn new(config: &FarnebackConfig, size: [usize; 2], device: &Device) -> Result<Self> {
-        config.check()?;
+        let checked = config.check();
+        checked.map_err(|fault| Error::Request(format!("optical flow: {fault}")))?;
         if size.contains(&0) {
             return Err(Error::Request(format!(
                 "optical flow: a picture of {size:?}"

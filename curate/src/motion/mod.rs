@@ -25,7 +25,11 @@ pub use camera::Camera;
 pub use dynamic::{is_dynamic, sampling_interval};
 pub use farneback::{Farneback, FarnebackConfig};
 
-use crate::{Error, Frame, Result, clarity::gray};
+use crate::{
+    Error, Frame, Result,
+    clarity::gray,
+    range::{Checked, within},
+};
 use field::{Step, measure_step};
 
 /// Pairs of pictures whose flow is computed at once: more take memory, and gain no speed on a CPU.
@@ -59,6 +63,15 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("longer_side", self.longer_side, 16..=8192)?;
+        within("still_speed", self.still_speed, 0.0..)?;
+        within("repeat_difference", self.repeat_difference, 0.0..)?;
+        self.flow.check().map_err(|fault| format!("flow.{fault}"))
+    }
+}
+
 /// The motion of a clip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Motion {
@@ -81,13 +94,6 @@ pub struct Motion {
 }
 
 impl Motion {
-    /// Below this speed a clip is slow, in diagonals a second.
-    pub const MIN_SPEED: f64 = 0.005;
-    /// Above this share of still time a clip is static.
-    pub const MAX_STILL: f64 = 0.7;
-    /// Above this share of repeated pictures a clip is slowed, or holds its pictures.
-    pub const MAX_REPEATED: f64 = 0.15;
-
     /// A clip of a single picture.
     const NONE: Self = Self {
         speed: 0.0,

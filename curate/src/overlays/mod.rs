@@ -22,7 +22,10 @@ use serde::{Deserialize, Serialize};
 pub use borders::Borders;
 pub use crop::{Decision, Reason};
 
-use crate::Frame;
+use crate::{
+    Frame,
+    range::{Checked, above, within},
+};
 use area::Area;
 use coherence::Differences;
 use shapes::Cells;
@@ -66,6 +69,18 @@ impl Default for Config {
             min_aspect: 9.0 / 16.0,
             max_aspect: 2.4,
         }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("edge", self.edge, 0.0..)?;
+        within("coherence", self.coherence, 0.0..=1.0)?;
+        within("still", self.still, 0.0..=1.0)?;
+        within("text_contrast", self.text_contrast, 0.0..)?;
+        within("min_area", self.min_area, 0.0..=1.0)?;
+        within("min_aspect", self.min_aspect, above(0.0))?;
+        within("max_aspect", self.max_aspect, self.min_aspect..)
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// A day of the Gregorian calendar, written `YYYY-MM-DD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "Written", into = "String")]
 pub struct Date {
     year: i64,
     month: u8,
@@ -82,11 +82,25 @@ impl FromStr for Date {
     }
 }
 
-impl TryFrom<String> for Date {
+/// A day in quotes, or as TOML writes it without.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a day has to be written YYYY-MM-DD, as 2027-01-31"
+)]
+enum Written {
+    Quoted(String),
+    Bare(toml::value::Datetime),
+}
+
+impl TryFrom<Written> for Date {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Quoted(text) => text.parse(),
+            Written::Bare(day) => day.to_string().parse(),
+        }
     }
 }
 

@@ -6,13 +6,45 @@
 //! plus codes). Each becomes its kind in brackets: `write to [email]`. Names of persons are not
 //! found.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
-/// `text` without e-mail addresses, phone numbers, account numbers and positions.
+/// `text` without e-mail addresses, phone numbers, account numbers and positions. Where something
+/// goes, the digits of all scripts that stay become ASCII's.
 pub fn scrub(text: &str) -> String {
+    let plain = with_ascii_digits(text);
+    let mut scrubbed = replaced(&plain);
+    if scrubbed == plain {
+        return text.into();
+    }
+    // What goes can bring to light what stood too close to it. It ends, as digits and signs only go.
+    loop {
+        let again = replaced(&scrubbed);
+        if again == scrubbed {
+            return scrubbed;
+        }
+        scrubbed = again;
+    }
+}
+
+/// The text with ASCII digits in place of those of other scripts: numbers are the same in all.
+fn with_ascii_digits(text: &str) -> Cow<'_, str> {
+    let is_digit = |code: u32| {
+        let character = char::from_u32(code);
+        character.is_some_and(|c| OTHER_DIGIT.is_match(c.encode_utf8(&mut [0; 4])))
+    };
+    OTHER_DIGIT.replace_all(text, |found: &Captures| {
+        let code = found[0].chars().next().map_or(0, u32::from);
+        // Unicode has the digits of a script side by side, from 0 to 9.
+        let before = (1..code).take_while(|back| is_digit(code - back)).count();
+        (before % 10).to_string()
+    })
+}
+
+/// One pass over a text whose digits are ASCII.
+fn replaced(text: &str) -> String {
     let mut text = EMAIL.replace_all(text, "[email]").into_owned();
     for pattern in POSITIONS.iter() {
         text = pattern.replace_all(&text, "[position]").into_owned();
@@ -66,6 +98,9 @@ fn pattern(text: &str) -> Regex {
     #[allow(clippy::expect_used)]
     Regex::new(text).expect("a constant pattern")
 }
+
+/// A decimal digit of another script than ASCII's.
+static OTHER_DIGIT: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\p{Nd}--[0-9]]"));
 
 /// Keys such as `GPSLatitude`, `geo_location`, `lng`, `contact-phone`, `card_number`.
 static KEYS: LazyLock<Regex> = LazyLock::new(|| {
@@ -136,9 +171,10 @@ fn degrees(found: &Captures) -> String {
     }
 }
 
-/// Two letters, two digits and 11 to 30 letters or digits, perhaps in groups.
+/// Two letters, two digits and 11 to 30 letters or digits, perhaps in groups. All are ASCII: without
+/// regard to case, `K` would be the sign of kelvins as well.
 static IBAN: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}\b"));
+    LazyLock::new(|| pattern(r"\b[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}\b"));
 
 /// What follows an account number may look as if it belonged to it, so the longest beginning that
 /// ends with a group and has the right check digits is taken.
@@ -167,7 +203,7 @@ fn iban_holds(number: &str) -> bool {
 }
 
 /// 13 to 19 digits, perhaps in groups.
-static CARD: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d(?:[ -]?\d){12,18}\b"));
+static CARD: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[0-9](?:[ -]?[0-9]){12,18}\b"));
 
 /// A card has a known issuer's first digits (ISO/IEC 7812) and Luhn's check digit.
 fn card(found: &Captures) -> String {
@@ -231,6 +267,48 @@ fn phone(found: &Captures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Of any text, and of texts made of what the patterns look for.
+        #[test]
+        fn any_text_is_scrubbed_once_and_for_all(
+            any in any::<String>(),
+            likely in r"([0-9]{1,4}|[٠-٩]{1,13}|[０-９𝟎-𝟿]|[A-Z]{2}|[\u{212a}ſéN@.,+/° -]|lat: |tel |\(at\)|geo:){0,16}",
+        ) {
+            for text in [any, likely] {
+                let once = scrub(&text);
+                prop_assert_eq!(scrub(&once), once);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_go_in_every_script() {
+        for (text, expected) in [
+            ("card ٤١١١ ١١١١ ١١١١ ١١١١", "card [account]"),
+            ("card ４１１１１１１１１１１１１１１１", "card [account]"),
+            ("tel: १२३४५६७", "tel: [phone]"),
+            ("𝟰𝟴.𝟴𝟱𝟴𝟰, 𝟮.𝟮𝟵𝟰𝟱", "[position]"),
+            ("IBAN DE๘๙370400440532013000", "IBAN [account]"),
+            // Nothing in it is personal, so that it stays as it is.
+            ("٢ قطط, ２匹", "٢ قطط, ２匹"),
+            ("٤١١١ ١١١١ ١١١١ ١١١٢", "٤١١١ ١١١١ ١١١١ ١١١٢"),
+            // The sign of kelvins has more bytes than the letter.
+            (
+                "G\u{212a}82WEST12345698765432",
+                "G\u{212a}82WEST12345698765432",
+            ),
+        ] {
+            assert_eq!(scrub(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_goes_too() {
+        let text = "030 1234567 030 1234567 030 1234567";
+        assert_eq!(scrub(text), "[phone] [phone] [phone]");
+    }
 
     #[test]
     fn personal_data_goes() {

@@ -71,19 +71,49 @@ impl Sidecar {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {
-        let parsed = if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            serde_json::from_str(text).map_err(|error| error.to_string())
-        } else {
-            toml::from_str(text).map_err(|error| error.to_string())
+        // Some editors begin files with a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
+        let parsed = match path.extension() {
+            Some(extension) if extension == "json" => from_json(text),
+            _ => from_toml(text),
         };
-        parsed.map_err(|problem| Error::Unusable {
+        parsed.map_err(|(place, problem)| Error::Sidecar {
             path: path.into(),
+            place,
             problem: config::with_suggestion(&problem),
         })
     }
+}
+
+/// What is wrong with a sidecar: where and of what kind, and in the parser's words.
+type Fault = (String, String);
+
+fn from_json(text: &str) -> Result<Sidecar, Fault> {
+    serde_json::from_str(text).map_err(|error| {
+        let well_formed = error.classify() == serde_json::error::Category::Data;
+        let place = place(error.line(), error.column(), "JSON", well_formed);
+        (place, error.to_string())
+    })
+}
+
+fn from_toml(text: &str) -> Result<Sidecar, Fault> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let column = before.chars().rev().take_while(|c| *c != '\n').count();
+        let well_formed = text.parse::<toml::Table>().is_ok();
+        let line = before.matches('\n').count();
+        let place = place(line + 1, column + 1, "TOML", well_formed);
+        (place, error.to_string())
+    })
+}
+
+fn place(line: usize, column: usize, notation: &str, well_formed: bool) -> String {
+    let kind = match well_formed {
+        true => "a key or a value that sidecars do not have".into(),
+        false => format!("not {notation}"),
+    };
+    format!("line {line}, column {column}: {kind}")
 }
 
 #[cfg(test)]
@@ -105,6 +135,62 @@ mod tests {
         assert_eq!(Sidecar::of(&film).unwrap(), from_toml);
         assert_eq!(from_toml.licence.as_deref(), Some("CC0-1.0"));
         assert_eq!(from_toml.retention, Some("2027-01-31".parse().unwrap()));
+        // With a byte order mark, and with TOML's own dates.
+        fs::write(
+            folder.path().join("film.mp4.json"),
+            format!("\u{feff}{json}"),
+        )
+        .unwrap();
+        assert_eq!(Sidecar::of(&film).unwrap(), from_toml);
+        fs::remove_file(folder.path().join("film.mp4.json")).unwrap();
+        let bare = toml.replace("'2027-01-31'", "2027-01-31");
+        fs::write(folder.path().join("film.toml"), bare).unwrap();
+        assert_eq!(Sidecar::of(&film).unwrap(), from_toml);
+    }
+
+    /// The place is for tables, which must not repeat what stands there.
+    #[test]
+    fn the_place_of_a_fault_says_nothing_of_the_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let film = folder.path().join("film.mp4");
+        for (name, text, expected) in [
+            (
+                "film.json",
+                r#"{"jane@example.com": 1}"#,
+                "line 1, column 19: a key or",
+            ),
+            (
+                "film.json",
+                r#"{"consent": "+49 30 1234567"}"#,
+                "line 1, column 28: a key or",
+            ),
+            (
+                "film.json",
+                r#"{"caption": jane"#,
+                "line 1, column 13: not JSON",
+            ),
+            (
+                "film.toml",
+                "licence = 'MIT'\njane = 1",
+                "line 2, column 1: a key or",
+            ),
+            (
+                "film.toml",
+                "id = 'x'\n\nconsent = 'jane'",
+                "line 3, column 11: a key or",
+            ),
+            ("film.toml", "caption = jane", "line 1, column 11: not TOML"),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+            let error = Sidecar::of(&film).unwrap_err();
+            let told = error.without_path(&film, "");
+            assert!(told.starts_with(expected), "{told}");
+            assert!(
+                !told.contains("jane") && !told.contains("1234567"),
+                "{told}"
+            );
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
     }
 
     #[test]
@@ -116,6 +202,9 @@ mod tests {
             (r#"{"retention": "soon"}"#, "YYYY-MM-DD"),
             (r#"{"consent": "yes"}"#, "boolean"),
             ("[", "film.json"),
+            (r#"{"jane": 1}"#, "line 1, column 7: a key or a value"),
+            ("{\n  \"id\": 1,\n}", "line 2, column 9: a key or a value"),
+            ("{\n  \"id\":", "line 2, column 7: not JSON"),
         ] {
             fs::write(folder.path().join("film.json"), text).unwrap();
             let error = Sidecar::of(&film).unwrap_err().to_string();

@@ -136,15 +136,16 @@ fn clusters(rows: &[Row]) -> Result<Markup> {
     Ok(html! { h2 { "Sizes of the concepts" } (PreEscaped(chart)) })
 }
 
-/// Some of what each tier keeps, and of what each rule rejects.
+/// Some of what each tier keeps, and of what each of its rules rejects.
 fn galleries(folder: &Path, tiers: &[&Tier], rows: &[Row]) -> Markup {
-    let mut rejected = BTreeMap::<(&str, &str), Vec<&Row>>::new();
-    for row in rows.iter().filter(|row| text(row, "tier").is_empty()) {
+    // By the number of tiers passed before.
+    let mut rejected = BTreeMap::<(usize, &str, &str), Vec<&Row>>::new();
+    for row in rows.iter().filter(|row| !text(row, "reason").is_empty()) {
         let column = text(row, "reason").split(' ').next().unwrap_or_default();
-        rejected
-            .entry((text(row, "stage"), column))
-            .or_default()
-            .push(row);
+        let highest = tiers.iter().position(|tier| tier.name == text(row, "tier"));
+        let passed = highest.map_or(0, |highest| highest + 1);
+        let rule = (passed, text(row, "stage"), column);
+        rejected.entry(rule).or_default().push(row);
     }
     html! {
         @for tier in tiers {
@@ -154,8 +155,9 @@ fn galleries(folder: &Path, tiers: &[&Tier], rows: &[Row]) -> Markup {
                 (gallery(folder, &kept))
             }
         }
-        @for ((stage, column), rows) in &rejected {
-            h2 { "Rejected: " (stage) ", " (column) ": " (rows.len()) }
+        @for ((passed, stage, column), rows) in &rejected {
+            @let tier = tiers.get(*passed).map_or("", |tier| &tier.name);
+            h2 { "Rejected from " (tier) ": " (stage) ", " (column) ": " (rows.len()) }
             (gallery(folder, rows))
         }
     }

@@ -166,6 +166,10 @@ impl Ingest {
             hashed => hashed,
         };
         let sidecar = Sidecar::of(path);
+        if let Err(error) = &sidecar {
+            // What it says is for who runs this, not for the tables.
+            tracing::warn!("{error}");
+        }
         let name = path.to_string_lossy();
         let pseudonym = |name: &str| match &self.pseudonyms {
             Some(pseudonyms) => pseudonyms.of(name),
@@ -336,15 +340,28 @@ mod tests {
         let ingest = ingest(&config);
         let good = ingest(&film);
         let absent = ingest(&folder.path().join("jane-2.mp4"));
-        touch(folder.path(), "jane.json", "[");
+        touch(
+            folder.path(),
+            "jane.json",
+            r#"{"jane@example.com": "jane"}"#,
+        );
         let bad_sidecar = ingest(&film);
-        for source in [&good, &absent, &bad_sidecar] {
+        touch(folder.path(), "jane.json", r#"{"caption": "jane" "jane"}"#);
+        let malformed = ingest(&film);
+        for source in [&good, &absent, &bad_sidecar, &malformed] {
             let row = serde_json::to_string(source).unwrap();
             assert!(!row.contains("jane"), "{row}");
             assert_eq!(source.name.len(), 64);
         }
         assert_eq!(good.name, bad_sidecar.name);
-        assert!(absent.error.is_some() && bad_sidecar.error.is_some());
+        assert!(absent.error.is_some());
+        for (source, column) in [(&bad_sidecar, "column 19"), (&malformed, "column 20")] {
+            let error = source.error.as_deref().unwrap();
+            assert!(
+                error.starts_with("its sidecar: line 1, ") && error.contains(column),
+                "{error}"
+            );
+        }
         assert_eq!(good.error, None);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Cursor,
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, imageops};
+use image::{DynamicImage, ImageFormat, imageops};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ use crate::{
 /// Of a clip that cannot be written there is a note with the error, for its row.
 ///
 /// # Errors
-/// If the output cannot be written, or the observer stops the run.
+/// If the output cannot be written, as on a full disk, or the observer stops the run.
 pub(super) fn write_files(
     plan: &mut Plan,
     sources: &[Vec<Found>],
@@ -43,9 +44,10 @@ pub(super) fn write_files(
             // Of an earlier run into the same folder; its files are there.
             None => None,
         };
-        match meter.add(1).is_break() {
-            true => Err(Error::Interrupted),
-            false => Ok(error),
+        match error {
+            Some(error) if error.is_of_output() => Err(error),
+            _ if meter.add(1).is_break() => Err(Error::Interrupted),
+            error => Ok(error),
         }
     })?;
     for (row, error) in rows.iter_mut().zip(errors) {
@@ -135,13 +137,13 @@ fn write_image(source: &Path, row: &Row, path: &Path, config: &config::Config) -
     let image = media::still(source, &config.limits)?;
     let crop = crop(row);
     let image = imageops::crop_imm(&image, crop.x, crop.y, crop.width, crop.height).to_image();
-    output::write_with(path, |unfinished| {
-        let saved = DynamicImage::from(image).save(unfinished);
-        saved.map_err(|error| Error::Unusable {
-            path: path.into(),
-            problem: format!("cannot be written: {error}"),
-        })
-    })
+    let mut png = Cursor::new(Vec::new());
+    let encoded = DynamicImage::from(image).write_to(&mut png, ImageFormat::Png);
+    encoded.map_err(|error| Error::Unusable {
+        path: source.into(),
+        problem: format!("cannot be written as PNG: {error}"),
+    })?;
+    output::write(path, png.get_ref())
 }
 
 /// A line of `manifest.jsonl`: what training needs to know of a kept clip or image.

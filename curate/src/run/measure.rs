@@ -15,7 +15,8 @@ use crate::{
     embedding::descriptor::descriptor,
     media::{self, Crop, DecodeOptions, Picture, Probe},
     motion,
-    overlays::{self, Decision},
+    overlays::{self, Decision, Reason, Rect},
+    range::{Checked, above_to, within},
     scenes::TransNet,
     tiers::Medium,
 };
@@ -51,6 +52,43 @@ impl Default for Config {
             thumbnail_side: 192,
             crf: 18,
             preset: "veryfast".into(),
+        }
+    }
+}
+
+/// x264's presets.
+const PRESETS: [&str; 10] = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+];
+
+impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        within("longest", self.longest, above_to(0.0, 3600.0))?;
+        within("analysis_rate", self.analysis_rate, above_to(0.0, 1000.0))?;
+        within("analysis_side", self.analysis_side, 16..=8192)?;
+        within(
+            "clarity_interval",
+            self.clarity_interval,
+            above_to(0.0, 3600.0),
+        )?;
+        within("thumbnail_side", self.thumbnail_side, 1..=4096)?;
+        within("crf", self.crf, 0..=51)?;
+        match PRESETS.contains(&self.preset.as_str()) {
+            true => Ok(()),
+            false => Err(format!(
+                "preset is `{}`; it has to be one of {}",
+                self.preset,
+                PRESETS.join(", ")
+            )),
         }
     }
 }
@@ -212,9 +250,16 @@ impl Measure {
     ) -> Result<Picked> {
         let config = &self.config;
         let found = overlays::find(&frames, &config.overlays);
-        let decision = found.crop(&config.overlays);
-        let thumbnail = thumbnail(&frames[0].picture, config.clips.thumbnail_side)?;
         let (width, height) = (place.width, place.height);
+        let reduced = frames[0].picture.dimensions();
+        let decision = match found.crop(&config.overlays) {
+            // Of a tiny picture nothing may be left between whole and even pixels.
+            Decision::Crop(part) if is_empty(part, (width, height)) || is_empty(part, reduced) => {
+                Decision::Reject(Reason::TooLittleLeft(0.0))
+            }
+            decision => decision,
+        };
+        let thumbnail = thumbnail(&frames[0].picture, config.clips.thumbnail_side)?;
         let mut crop = Crop {
             x: 0,
             y: 0,
@@ -223,8 +268,7 @@ impl Measure {
         };
         if let Decision::Crop(part) = decision {
             crop = pixels(part, width, height);
-            let (width, height) = frames[0].picture.dimensions();
-            let small = pixels(part, width, height);
+            let small = pixels(part, reduced.0, reduced.1);
             for frame in &mut frames {
                 frame.picture = cut(&frame.picture, small);
             }
@@ -291,6 +335,12 @@ struct Place {
     rate: f64,
     width: u32,
     height: u32,
+}
+
+/// Whether no pixel of a picture of this size lies within the part.
+fn is_empty(part: Rect, (width, height): (u32, u32)) -> bool {
+    let crop = pixels(part, width, height);
+    crop.width.min(crop.height) == 0
 }
 
 fn cut<P: image::Pixel<Subpixel = u8> + 'static>(

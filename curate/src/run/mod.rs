@@ -80,10 +80,12 @@ pub fn curate(request: &Request, observer: Observer) -> Result<Record> {
                 .into(),
         ));
     }
-    let record = begin(request)?;
+    let record = settle(request)?;
     let config = &record.configuration;
+    let tools = Measure::new(config, &request.device)?;
+    begin(&record, &request.output)?;
     let sources = ingest(&files, config, request, observer)?;
-    measure(&sources, config, request, observer)?;
+    measure(&sources, &tools, request, observer)?;
 
     let shards = Shard::read_all(&request.output)?;
     let mut plan = plan(&shards, config, &request.device, observer)?;
@@ -93,14 +95,20 @@ pub fn curate(request: &Request, observer: Observer) -> Result<Record> {
     finish(&request.output, record, plan)
 }
 
-/// Prepares the output folder; the record of the run, whose configuration has all that its beginning
-/// settles.
-fn begin(request: &Request) -> Result<Record> {
+/// The record of the run that begins, whose configuration has all that its beginning settles. Nothing
+/// is written yet: a request that cannot be carried out leaves no trace.
+fn settle(request: &Request) -> Result<Record> {
     let output = &request.output;
     let mut config = request.config.clone();
-    // What is wrong with the configuration shows before anything is written.
-    crate::tiers::check(&config.tiers)?;
+    config.check()?;
     Ingest::new(&config.privacy)?;
+    if !request.cut && config.privacy.pseudonym_key.is_some() {
+        return Err(Error::Request(
+            "without cut clips the manifest has to name the sources, which privacy.pseudonym_key \
+             forbids: leave out --no-cut or the key"
+                .into(),
+        ));
+    }
     let begun = Record::read(output)?;
     // A run that was killed at its very beginning leaves this and nothing else.
     let unfinished = output::unfinished(&output.join(record::FILE));
@@ -122,16 +130,21 @@ fn begin(request: &Request) -> Result<Record> {
         }
         Some(begun) => {
             config.privacy.date = config.privacy.date.or(begun.configuration.privacy.date);
-            if config != begun.configuration {
+            if !config.measures_as(&begun.configuration) {
                 return Err(Error::Request(format!(
                     "the run in {shown} was begun with another configuration, which its run.json \
-                     holds; resume with that one, or name another folder"
+                     holds: but for [[tier]], [duplicates], [clusters] and [concepts] it has to stay; \
+                     resume with that one, or name another folder"
                 )));
             }
         }
         None => config.privacy.date = config.privacy.date.or_else(|| Some(Date::today())),
     }
-    let record = Record::begun(&config)?;
+    Record::begun(&config)
+}
+
+/// Prepares the output folder.
+fn begin(record: &Record, output: &Path) -> Result<()> {
     // First of all, so that whatever a killed run leaves can be told for a run's.
     output::create_folder(output)?;
     record.write(output)?;
@@ -140,7 +153,7 @@ fn begin(request: &Request) -> Result<Record> {
         output::create_folder(&folder)?;
         output::discard_unfinished(&folder)?;
     }
-    Ok(record)
+    Ok(())
 }
 
 /// The sources of all files, those with the same bytes together, the first of them first.
@@ -156,31 +169,43 @@ fn ingest(
     let found = in_parallel(request.jobs, files, |path| {
         ingest.source(path, |bytes| meter.add(bytes))
     })?;
+    Ok(together(found))
+}
+
+/// The files that have one id.
+fn together(found: Vec<Found>) -> Vec<Vec<Found>> {
     let mut sources = BTreeMap::<String, Vec<Found>>::new();
-    for found in found {
-        sources
-            .entry(found.source.id.clone())
-            .or_default()
-            .push(found);
+    for mut found in found {
+        let copies = sources.entry(found.source.id.clone()).or_default();
+        if let Some(first) = copies.first()
+            && first.source.sha256 != found.source.sha256
+        {
+            // Not by chance, but somebody may have made it so.
+            let problem = "its SHA-256 begins as that of another file, by which both are named";
+            found.source.error = Some(problem.into());
+        }
+        copies.push(found);
     }
-    Ok(sources.into_values().collect())
+    sources.into_values().collect()
 }
 
 /// Writes the shard of every source that has none.
 fn measure(
     sources: &[Vec<Found>],
-    config: &config::Config,
+    measure: &Measure,
     request: &Request,
     observer: Observer,
 ) -> Result<()> {
-    let measure = Measure::new(config, &request.device)?;
     let size = |copies: &Vec<Found>| copies[0].source.bytes.unwrap_or(0);
     let meter = Meter::new(observer, Stage::Measure, sources.iter().map(size).sum());
     in_parallel(request.jobs, sources, |copies| {
         let rows: Vec<Source> = copies.iter().map(|found| found.source.clone()).collect();
         let done = Shard::read(&request.output, &rows[0].id)?;
         // The clips depend on the bytes alone, but that a sidecar can forbid them.
-        let usable = |shard: &Shard| shard.sources[0].error.is_some() == rows[0].error.is_some();
+        let usable = |shard: &Shard| {
+            let first = &shard.sources[0];
+            first.sha256 == rows[0].sha256 && first.error.is_some() == rows[0].error.is_some()
+        };
         let shard = match done.filter(usable) {
             Some(_) if meter.add(size(copies)).is_break() => return Err(Error::Interrupted),
             Some(shard) if shard.sources == rows => return Ok(()),
@@ -188,7 +213,7 @@ fn measure(
                 sources: rows,
                 ..shard
             },
-            None => source::measure(&copies[0], rows, &measure, &request.output, &meter)?,
+            None => source::measure(&copies[0], rows, measure, &request.output, &meter)?,
         };
         shard.write(&request.output)
     })?;
@@ -212,4 +237,44 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An id is short enough that somebody can make two files that share one.
+    #[test]
+    fn files_are_one_by_all_their_bytes() {
+        let file = |name: &str, sha256: &str| {
+            let source = serde_json::json!({
+                "id": &sha256[..4],
+                "name": name,
+                "kind": "video",
+                "sha256": sha256,
+                "expired": false,
+            });
+            Found {
+                source: serde_json::from_value(source).unwrap(),
+                path: name.into(),
+            }
+        };
+        let found = [
+            ("a", "12345"),
+            ("b", "12346"),
+            ("c", "12345"),
+            ("d", "99999"),
+        ];
+        let sources = together(found.map(|(name, sha256)| file(name, sha256)).into());
+        let told: Vec<(&str, bool)> = sources
+            .iter()
+            .flatten()
+            .map(|found| (found.source.name.as_str(), found.source.error.is_some()))
+            .collect();
+        assert_eq!(
+            told,
+            [("a", false), ("b", true), ("c", false), ("d", false)]
+        );
+        assert_eq!(sources.len(), 2);
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Lets `fill` write another name in the folder of `path`, then renames it to `path`.
+/// Lets `fill` write another name in the folder of `path`, then renames it to `path`. Errors of that
+/// other file are told of `path`.
 ///
 /// # Errors
 /// What `fill` returns, or if the system refuses.
@@ -41,7 +42,18 @@ pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         // What is not there needs no removal.
         let _ = fs::remove_file(&unfinished);
     }
-    finished
+    finished.map_err(|error| match error {
+        Error::File {
+            action,
+            path: at,
+            source,
+        } if at == unfinished => Error::File {
+            action,
+            path: path.into(),
+            source,
+        },
+        error => error,
+    })
 }
 
 /// What a file is called before it is whole.
@@ -96,7 +108,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 pub(crate) fn discard_unfinished(folder: &Path) -> Result<()> {
     for path in files(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(UNFINISHED) || name.starts_with(".cut-") {
+        if name.starts_with(UNFINISHED) {
             remove(&path)?;
         }
     }

@@ -83,7 +83,9 @@ fn source_rows(shard: &Shard) -> Vec<Row> {
         let mut row = tables::row(source);
         row.append(&mut tables::row(&shard.media));
         row.insert("clips".into(), Value::from(shard.clips.len()));
-        let identical = first.clone().filter(|_| copy > 0);
+        // A file whose SHA-256 only begins as the first one's is left out, with an error.
+        let identical = copy > 0 && source.sha256 == shard.sources[0].sha256;
+        let identical = first.clone().filter(|_| identical);
         row.insert("identical_to".into(), Value::from(identical));
         if source.error.is_none() {
             row.insert("error".into(), Value::from(shard.error.clone()));
@@ -164,15 +166,16 @@ fn clip_row(shard: &Shard, clip: &Clip) -> Row {
 /// The rows from the best to the worst: of copies, the one stays that gets furthest through the
 /// tiers, then the largest, then the longest.
 fn by_quality(rows: &[Row], kind: Medium, config: &Config) -> Vec<u32> {
-    let quality: Vec<f64> = rows
+    // Whole numbers, so that they can be compared: times are in microseconds to begin with.
+    let whole = |row: &Row, column: &str, unit: f64| {
+        (number(row, column).unwrap_or(0.0) * unit).round() as u64
+    };
+    let quality: Vec<(usize, u64, u64)> = rows
         .iter()
         .map(|row| {
             let rank = tiers::sort(&config.tiers, kind, row).rank;
-            let pixels = number(row, "crop_width").unwrap_or(0.0)
-                * number(row, "crop_height").unwrap_or(0.0);
-            let seconds = number(row, "seconds").unwrap_or(0.0);
-            // Pictures have less than 2^32 pixels and clips less than 1 000 seconds.
-            rank as f64 * 1e13 + pixels.min(4.2e9) * 1e3 + seconds.min(999.0)
+            let pixels = whole(row, "crop_width", 1.0) * whole(row, "crop_height", 1.0);
+            (rank, pixels, whole(row, "seconds", 1e6))
         })
         .collect();
     let ids: Vec<&str> = rows.iter().map(|row| text(row, "id")).collect();
@@ -204,6 +207,7 @@ mod tests {
     use image::GrayImage;
 
     use super::*;
+    use crate::run::output;
     use crate::{
         aesthetics::{dover::DoverScores, statistics::Statistics},
         clarity::Clarity,
@@ -275,6 +279,42 @@ mod tests {
             media: Some(Media::default()),
             error: None,
             clips: vec![],
+        }
+    }
+
+    /// JSON has no infinity; the other clips of the source are none the worse for it.
+    #[test]
+    fn a_number_that_is_none_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        output::create_folder(&folder.path().join("sources")).unwrap();
+        let measured = |id: &str| Measured {
+            clip: Clip {
+                id: id.into(),
+                ..clip()
+            },
+            embedding: vec![0.6, 0.8],
+        };
+        let mut clips = ["a-0-1", "a-1-2", "a-2-3", "a-3-4"].map(measured);
+        clips[1].clip.aspect = f64::INFINITY;
+        clips[2].clip.statistics.contrast = f32::NAN;
+        clips[3].embedding[1] = f32::NAN;
+        let good = clips[0].clone();
+        for (bad, column) in clips[1..]
+            .iter()
+            .zip(["aspect", "statistics_contrast", "embedding"])
+        {
+            let shard = Shard {
+                clips: vec![good.clone(), bad.clone()],
+                ..shard()
+            };
+            shard.write(folder.path()).unwrap();
+            let read = Shard::read_all(folder.path()).unwrap().remove(0);
+            assert_eq!(read.clips, [good.clone()]);
+            let error = read.error.unwrap();
+            assert!(
+                error.contains(column) && error.contains(&bad.clip.id),
+                "{error}"
+            );
         }
     }
 

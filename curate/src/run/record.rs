@@ -36,6 +36,9 @@ pub struct Counts {
     pub identical_sources: usize,
     /// Files that could not be read to their end.
     pub sources_with_errors: usize,
+    /// Kept clips and images that could not be written: their rows have a `file_error`.
+    #[serde(default)]
+    pub files_with_errors: usize,
     /// Rows of `clips.parquet`.
     pub clips: usize,
     /// Rows of `images.parquet`.
@@ -46,6 +49,13 @@ pub struct Counts {
     pub video_funnel: Vec<Sieve>,
     /// What each stage left of the images.
     pub image_funnel: Vec<Sieve>,
+}
+
+impl Counts {
+    /// Whether there is no clip and no image.
+    pub fn is_empty(&self) -> bool {
+        self.clips + self.images == 0
+    }
 }
 
 impl Record {
@@ -81,6 +91,9 @@ impl Record {
             sources: plan.sources.len(),
             identical_sources: with("identical_to"),
             sources_with_errors: with("error"),
+            files_with_errors: rows()
+                .filter(|row| !text(row, "file_error").is_empty())
+                .count(),
             clips: plan.clips.len(),
             images: plan.images.len(),
             tiers,

@@ -86,7 +86,8 @@ impl Shard {
         })
     }
 
-    /// Writes the shard: the source is done.
+    /// Writes the shard: the source is done. A clip with a number that is none is left out, and is
+    /// the shard's error.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -95,12 +96,44 @@ impl Shard {
             return Ok(());
         };
         let path = Self::path(output, &source.id);
-        let bytes = serde_json::to_vec(self).map_err(|error| Error::Unusable {
+        let mut sound = self.clone();
+        sound.clips.retain(|measured| {
+            let fault = measured.fault();
+            sound.error = fault.clone().or(sound.error.take());
+            fault.is_none()
+        });
+        let bytes = serde_json::to_vec(&sound).map_err(|error| Error::Unusable {
             path: path.clone(),
             problem: error.to_string(),
         })?;
         output::write(&path, &bytes)
     }
+}
+
+impl Measured {
+    /// What is wrong with its numbers. JSON would say null of those that are not finite, as of what
+    /// is not known; TOML knows them.
+    fn fault(&self) -> Option<String> {
+        let column = match toml::Table::try_from(&self.clip) {
+            Ok(fields) => not_finite(&fields),
+            Err(error) => Some(error.to_string()),
+        };
+        let embedded = self.embedding.iter().all(|value| value.is_finite());
+        let column = column.or_else(|| (!embedded).then(|| "the embedding".into()))?;
+        let id = &self.clip.id;
+        Some(format!(
+            "{id} is left out: {column} is not a number; this is a fault of the program"
+        ))
+    }
+}
+
+/// The column of the first number that is not finite.
+fn not_finite(fields: &toml::Table) -> Option<String> {
+    fields.iter().find_map(|(name, value)| match value {
+        toml::Value::Float(number) if !number.is_finite() => Some(name.clone()),
+        toml::Value::Table(inner) => Some(format!("{name}_{}", not_finite(inner)?)),
+        _ => None,
+    })
 }
 
 /// Little-endian bytes in base 64: every bit comes back, in half the space of decimal digits.

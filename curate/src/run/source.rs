@@ -1,6 +1,11 @@
 //! From a source's row to the rows of its clips.
 
-use std::{path::Path, sync::mpsc, thread};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::mpsc,
+    thread,
+};
 
 use image::GrayImage;
 
@@ -45,24 +50,42 @@ pub(super) fn measure(
         bytes,
         told: 0,
     };
-    let result = match (&found.source.error, found.source.kind) {
-        // The row has it already.
-        (Some(_), _) => Ok(()),
-        (None, Medium::Image) => image(found, measure, output, &mut shard),
-        (None, Medium::Video) => video(found, measure, output, &mut told, &mut shard),
-    };
-    match result {
+    // A panic is a fault of the program, and no reason to leave the other sources. The shard has its
+    // clips only when all are done, so it is sound in any case.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        match (&found.source.error, found.source.kind) {
+            // The row has it already.
+            (Some(_), _) => Ok(()),
+            (None, Medium::Image) => image(found, measure, output, &mut shard),
+            (None, Medium::Video) => video(found, measure, output, &mut told, &mut shard),
+        }
+    }));
+    match result.unwrap_or_else(|_| Err(fault(&found.path))) {
         Ok(()) => {}
         Err(Error::Interrupted) => return Err(Error::Interrupted),
-        Err(
-            error @ Error::File {
-                action: "write", ..
-            },
-        ) => return Err(error),
+        Err(error) if error.is_of_output() => return Err(error),
         Err(error) => shard.error = Some(error.without_path(&found.path, &found.source.name)),
     }
     told.all()?;
     Ok(shard)
+}
+
+fn fault(path: &Path) -> Error {
+    Error::Unusable {
+        path: path.into(),
+        problem: "measuring it failed; this is a fault of the program".into(),
+    }
+}
+
+/// An error where no even sides are left of pictures, which the clips that are written have.
+fn check_size(path: &Path, width: u32, height: u32) -> Result<()> {
+    match width.min(height) {
+        2.. => Ok(()),
+        _ => Err(Error::Unusable {
+            path: path.into(),
+            problem: format!("pictures of {width}x{height}; at least 2x2 pixels are needed"),
+        }),
+    }
 }
 
 /// Tells the observer how much of a file is done.
@@ -98,6 +121,7 @@ fn image(found: &Found, measure: &Measure, output: &Path, shard: &mut Shard) -> 
         pictures: Some(1),
         ..Media::default()
     });
+    check_size(&found.path, picture.width(), picture.height())?;
     let picked = measure.image(&picture, &found.source.id)?;
     shard.clips.extend(save(picked, output)?);
     Ok(())
@@ -124,7 +148,8 @@ fn video(
 ) -> Result<()> {
     let probe = media::probe(&found.path, &measure.config.limits)?;
     shard.media = Some(Media::from(&probe));
-    probe.video()?;
+    let shown = probe.video()?;
+    check_size(&found.path, shown.width, shown.height)?;
     let (sender, shots) = mpsc::sync_channel(1);
     let (decoded, measured) = thread::scope(|scope| {
         let measuring = scope.spawn(|| -> Result<Vec<Measured>> {
@@ -135,11 +160,8 @@ fn video(
             Ok(clips)
         });
         let decoded = decode(&probe, measure, told, sender);
-        let measured = measuring.join().unwrap_or_else(|_| {
-            let problem = "measuring it failed; this is a fault of the program".into();
-            let path = found.path.clone();
-            Err(Error::Unusable { path, problem })
-        });
+        let measured = measuring.join();
+        let measured = measured.unwrap_or_else(|_| Err(fault(&found.path)));
         (decoded, measured)
     });
     let decoded = decoded?;

@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Position, Stats, Weights, content::ContentScore};
-use crate::{Error, Result};
+use super::{Detector, Position, Stats, Weights, content::ContentScore, edges::check_kernel};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// Options of the adaptive detector. The defaults are PySceneDetect's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +17,7 @@ use crate::{Error, Result};
 pub struct AdaptiveConfig {
     /// How many times the mean score of its neighbours a cut's score has to be. Default 3.
     pub threshold: f64,
-    /// Neighbours on either side, in pictures, at least 1. Default 2.
+    /// Neighbours on either side, in pictures, 1 to 100. Default 2.
     pub window_width: usize,
     /// Score that a cut needs in any case, 0 to 255. Default 15.
     pub min_content_val: f64,
@@ -22,8 +25,8 @@ pub struct AdaptiveConfig {
     pub weights: Weights,
     /// Count brightness alone, whatever `weights` say. Default false.
     pub luma_only: bool,
-    /// Side in pixels of the square that edges are widened by, odd and at least 3. Default: by the
-    /// size of the pictures.
+    /// Side in pixels of the square that edges are widened by, odd, 3 to 255. Default: by the size
+    /// of the pictures.
     pub kernel_size: Option<u32>,
 }
 
@@ -41,20 +44,25 @@ impl Default for AdaptiveConfig {
 }
 
 impl AdaptiveConfig {
+    pub(super) fn check(&self) -> Checked {
+        within("threshold", self.threshold, 0.0..)?;
+        within("window_width", self.window_width, 1..=100)?;
+        within("min_content_val", self.min_content_val, 0.0..=255.0)?;
+        self.weights.check()?;
+        check_kernel(self.kernel_size)
+    }
+
     /// The detector; cuts closer than `min_scene_len` frames to the one before are dropped.
     ///
     /// # Errors
     ///
     /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, min_scene_len: u64) -> Result<AdaptiveDetector> {
-        if self.window_width < 1 {
-            let message = "the adaptive detector needs a window width of at least 1";
-            return Err(Error::Request(message.into()));
-        }
+        self.check().map_err(Error::Request)?;
         let luma = if self.luma_only { "_lum" } else { "" };
         Ok(AdaptiveDetector {
             metric: format!("adaptive_ratio{luma} (w={})", self.window_width),
-            score: ContentScore::new(self.weights, self.luma_only, self.kernel_size)?,
+            score: ContentScore::new(self.weights, self.luma_only, self.kernel_size),
             config: self.clone(),
             min_scene_len,
             window: VecDeque::new(),

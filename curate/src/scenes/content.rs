@@ -9,7 +9,10 @@ use super::{
     flash::FlashFilter,
     hsv::{HsvDifference, Mean},
 };
-use crate::Result;
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// How much each component counts. The score is their weighted mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,17 @@ impl Weights {
         edges: 0.0,
     };
 
+    pub(super) fn check(self) -> Checked {
+        within("weights.hue", self.hue, ..)?;
+        within("weights.saturation", self.saturation, ..)?;
+        within("weights.luma", self.luma, ..)?;
+        within("weights.edges", self.edges, ..)?;
+        match self.array() == [0.0; 4] {
+            false => Ok(()),
+            true => Err("weights are all 0; one of them has to be another".into()),
+        }
+    }
+
     fn array(self) -> [f64; 4] {
         [self.hue, self.saturation, self.luma, self.edges]
     }
@@ -60,8 +74,8 @@ pub struct ContentConfig {
     pub weights: Weights,
     /// Count brightness alone, whatever `weights` say. Default false.
     pub luma_only: bool,
-    /// Side in pixels of the square that edges are widened by, odd and at least 3. Default: by the
-    /// size of the pictures.
+    /// Side in pixels of the square that edges are widened by, odd, 3 to 255. Default: by the size
+    /// of the pictures.
     pub kernel_size: Option<u32>,
     /// What becomes of cuts closer together than the minimum length.
     pub filter: FilterMode,
@@ -80,14 +94,21 @@ impl Default for ContentConfig {
 }
 
 impl ContentConfig {
+    pub(super) fn check(&self) -> Checked {
+        within("threshold", self.threshold, 0.0..)?;
+        self.weights.check()?;
+        check_kernel(self.kernel_size)
+    }
+
     /// The detector; cuts closer together than `min_scene_len` frames go through the flash filter.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Request`] for a kernel that is even or too small, or no weights.
+    /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, min_scene_len: u64) -> Result<ContentDetector> {
+        self.check().map_err(Error::Request)?;
         Ok(ContentDetector {
-            score: ContentScore::new(self.weights, self.luma_only, self.kernel_size)?,
+            score: ContentScore::new(self.weights, self.luma_only, self.kernel_size),
             threshold: self.threshold,
             filter: FlashFilter::new(self.filter, min_scene_len),
         })
@@ -127,23 +148,18 @@ pub(super) struct ContentScore {
 }
 
 impl ContentScore {
-    pub fn new(weights: Weights, luma_only: bool, kernel_size: Option<u32>) -> Result<Self> {
-        check_kernel(kernel_size)?;
+    /// Of options that have been checked.
+    pub fn new(weights: Weights, luma_only: bool, kernel_size: Option<u32>) -> Self {
         let weights = if luma_only {
             Weights::LUMA_ONLY
         } else {
             weights
         };
-        let weights = weights.array();
-        if weights.iter().all(|&weight| weight == 0.0) {
-            let message = "all weights of the content score are 0: it needs one that is not";
-            return Err(crate::Error::Request(message.into()));
-        }
-        Ok(Self {
-            weights,
+        Self {
+            weights: weights.array(),
             difference: HsvDifference::default(),
             edges: Edges::new(kernel_size),
-        })
+        }
     }
 
     pub fn metrics() -> Vec<String> {

@@ -7,7 +7,7 @@ use super::{
     AdaptiveConfig, ContentConfig, HashConfig, HistogramConfig, Length, Position, Stats,
     ThresholdConfig,
 };
-use crate::{Result, media::FrameRate};
+use crate::{Result, media::FrameRate, range::Checked};
 
 /// Finds cuts in pictures that come one after the other. Knows nothing of files.
 pub trait Detector: Send {
@@ -89,6 +89,22 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(crate) fn check(&self) -> Checked {
+        let detectors = [
+            ("content", self.content.check()),
+            ("adaptive", self.adaptive.check()),
+            ("threshold", self.threshold.check()),
+            ("hash", self.hash.check()),
+            ("histogram", self.histogram.check()),
+        ];
+        let faults = detectors.into_iter();
+        let mut faults = faults.filter_map(|(name, checked)| Some((name, checked.err()?)));
+        match faults.next() {
+            None => Ok(()),
+            Some((name, fault)) => Err(format!("{name}.{fault}")),
+        }
+    }
+
     /// The chosen detector, for a video of this rate.
     ///
     /// # Errors

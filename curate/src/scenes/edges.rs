@@ -1,13 +1,13 @@
 //! Edges by Canny's method as OpenCV computes it, and how many appear or vanish.
 
-use crate::{Error, Result};
+use crate::range::Checked;
 
 /// An error for a kernel that has no middle.
-pub(super) fn check_kernel(size: Option<u32>) -> Result<()> {
+pub(super) fn check_kernel(size: Option<u32>) -> Checked {
     match size {
-        Some(size) if size < 3 || size % 2 == 0 => Err(Error::Request(format!(
-            "kernel size {size}: it has to be odd and at least 3"
-        ))),
+        Some(size) if size % 2 == 0 || !(3..=255).contains(&size) => Err(format!(
+            "kernel_size is {size}; it has to be odd, at least 3 and at most 255"
+        )),
         _ => Ok(()),
     }
 }

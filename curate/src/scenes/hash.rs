@@ -4,7 +4,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FilterMode, Position, Stats, flash::FlashFilter};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// Options of the hash detector. The defaults are PySceneDetect's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,8 +17,8 @@ pub struct HashConfig {
     pub threshold: f64,
     /// Side of the square of frequencies that make the hash, 1 to 256. Default 8.
     pub size: usize,
-    /// How many times more frequencies are computed than kept, in either direction, 1 to 256.
-    /// Default 2.
+    /// How many times more frequencies are computed than kept, in either direction, 1 to 256. Times
+    /// `size` at most 1024. Default 2.
     pub lowpass: usize,
 }
 
@@ -30,18 +33,21 @@ impl Default for HashConfig {
 }
 
 impl HashConfig {
+    pub(super) fn check(&self) -> Checked {
+        within("threshold", self.threshold, 0.0..=1.0)?;
+        within("size", self.size, 1..=256)?;
+        within("lowpass", self.lowpass, 1..=256)?;
+        within("size * lowpass", self.size * self.lowpass, 1..=1024)
+    }
+
     /// The detector; cuts closer than `min_scene_len` frames to the one before are dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for a size or lowpass out of range.
+    /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, min_scene_len: u64) -> Result<HashDetector> {
+        self.check().map_err(Error::Request)?;
         let Self { size, lowpass, .. } = *self;
-        if !(1..=256).contains(&size) || !(1..=256).contains(&lowpass) {
-            return Err(Error::Request(format!(
-                "hash size {size} and lowpass {lowpass}: both have to be 1 to 256"
-            )));
-        }
         Ok(HashDetector {
             metric: format!("hash_dist [size={size} lowpass={lowpass}]"),
             threshold: self.threshold,

@@ -4,7 +4,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FilterMode, Position, Stats, flash::FlashFilter};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    range::{Checked, within},
+};
 
 /// Options of the histogram detector. The defaults are PySceneDetect's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,18 +30,19 @@ impl Default for HistogramConfig {
 }
 
 impl HistogramConfig {
+    pub(super) fn check(&self) -> Checked {
+        within("threshold", self.threshold, 0.0..=1.0)?;
+        within("bins", self.bins, 1..=256)
+    }
+
     /// The detector; cuts closer than `min_scene_len` frames to the one before are dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for a number of bins out of range.
+    /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, min_scene_len: u64) -> Result<HistogramDetector> {
+        self.check().map_err(Error::Request)?;
         let bins = self.bins;
-        if !(1..=256).contains(&bins) {
-            return Err(Error::Request(format!(
-                "{bins} bins: 1 to 256 are possible"
-            )));
-        }
         Ok(HistogramDetector {
             metric: format!("hist_diff [bins={bins}]"),
             threshold: (1.0 - self.threshold).clamp(0.0, 1.0),

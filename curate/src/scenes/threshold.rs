@@ -4,7 +4,11 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FilterMode, Length, Position, Stats, flash::FlashFilter};
-use crate::{Error, Result, media::FrameRate};
+use crate::{
+    Error, Result,
+    media::FrameRate,
+    range::{Checked, within},
+};
 
 /// What a picture fades to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,18 +52,18 @@ impl Default for ThresholdConfig {
 }
 
 impl ThresholdConfig {
+    pub(super) fn check(&self) -> Checked {
+        within("threshold", self.threshold, 0.0..=256.0)?;
+        within("fade_bias", self.fade_bias, -1.0..=1.0)
+    }
+
     /// The detector; fades within `min_scene_len` frames of the one before are dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] for a bias that is not between -1 and 1.
+    /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, min_scene_len: u64, rate: FrameRate) -> Result<ThresholdDetector> {
-        if !(-1.0..=1.0).contains(&self.fade_bias) {
-            let bias = self.fade_bias;
-            return Err(Error::Request(format!(
-                "fade bias {bias}: -1 to 1 is possible"
-            )));
-        }
+        self.check().map_err(Error::Request)?;
         Ok(ThresholdDetector {
             min_out_len: self.min_out_len.frames(rate),
             config: self.clone(),

@@ -13,7 +13,11 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{LearnedFinder, Position, TransNet};
-use crate::{Result, media::FrameRate};
+use crate::{
+    Error, Result,
+    media::FrameRate,
+    range::{Checked, above_to, within},
+};
 
 /// What counts as a transition. All thresholds are our choice; `benches/transitions.py` tells what
 /// they find and what they take for one.
@@ -64,6 +68,17 @@ impl Default for TransitionConfig {
 }
 
 impl TransitionConfig {
+    pub(crate) fn check(&self) -> Checked {
+        within("shortest", self.shortest, above_to(0.0, 30.0))?;
+        within("longest", self.longest, self.shortest..=30.0)?;
+        within("min_change", self.min_change, 0.0..=255.0)?;
+        within("max_residual", self.max_residual, 0.0..)?;
+        within("max_lag", self.max_lag, 0.0..)?;
+        within("max_likeness", self.max_likeness, -1.0..=1.0)?;
+        within("max_detail_error", self.max_detail_error, 0.0..)?;
+        within("max_detail", self.max_detail, 0.0..)
+    }
+
     /// TransNetV2, if its weights are given.
     ///
     /// # Errors
@@ -98,14 +113,9 @@ impl TransitionConfig {
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Request`] where the lengths are no range, or more than 30 seconds.
+    /// [`Error::Request`] for an option out of its range.
     pub fn init(&self, rate: FrameRate) -> Result<TransitionDetector> {
-        if !(self.shortest > 0.0 && self.shortest <= self.longest && self.longest <= 30.0) {
-            return Err(crate::Error::Request(format!(
-                "transitions of {} to {} seconds: 0 < shortest <= longest <= 30 is needed",
-                self.shortest, self.longest
-            )));
-        }
+        self.check().map_err(Error::Request)?;
         let frames = |seconds: f64| ((seconds * rate.per_second()).round() as usize).max(3);
         let (shortest, longest) = (frames(self.shortest), frames(self.longest));
         // Steps of about 4 : 3.

@@ -37,6 +37,8 @@ pub struct Column {
     pub meaning: &'static str,
     /// Whether images have no such value.
     of_clips_only: bool,
+    /// Whether it comes of the tiers, so that their rules cannot go by it.
+    pub(crate) of_tiers: bool,
 }
 
 impl Column {
@@ -47,7 +49,14 @@ impl Column {
             kind,
             meaning,
             of_clips_only: false,
+            of_tiers: false,
         }
+    }
+
+    /// The column, which is filled when the rules have been asked.
+    const fn of_tiers(mut self) -> Self {
+        self.of_tiers = true;
+        self
     }
 
     /// The column, which `images.parquet` lacks.
@@ -282,13 +291,14 @@ const OF_CLIPS: &[Column] = &[
         "id of the better copy, where this is a near-duplicate",
     ),
     number("duplicate_cosine", "cosine of the embeddings of both"),
-    text("tier", "the highest tier whose rules it passes"),
-    text("stage", "stage of the first rule that it fails"),
-    text("reason", "that rule, with the value"),
+    text("tier", "the highest tier whose rules it passes").of_tiers(),
+    text("stage", "stage of the first rule that it fails").of_tiers(),
+    text("reason", "that rule, with the value").of_tiers(),
     number(
         "weight",
         "how often to draw it so that concepts balance, 1 on average",
-    ),
-    text("file", "the clip's file, from the output folder"),
-    text("file_error", "why it could not be written"),
+    )
+    .of_tiers(),
+    text("file", "the clip's file, from the output folder").of_tiers(),
+    text("file_error", "why it could not be written").of_tiers(),
 ];

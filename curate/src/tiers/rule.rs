@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     config,
+    range::within,
     tables::{self, Column, Kind, Row},
 };
 
@@ -93,6 +94,27 @@ impl Rule {
                 suggestion.unwrap_or_default()
             ));
         };
+        if column.of_tiers {
+            return Some(format!(
+                "no rule can go by `{}`: it is decided when the rules have been asked",
+                self.column
+            ));
+        }
+        for (key, bound) in [("min", self.min), ("max", self.max)] {
+            if let Some(bound) = bound
+                && let Err(fault) = within(key, bound, ..)
+            {
+                return Some(format!("in the rule on `{}`, {fault}", self.column));
+            }
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min > max
+        {
+            return Some(format!(
+                "nothing passes the rule on `{}`: min is {min}, above max, which is {max}",
+                self.column
+            ));
+        }
         let numeric = matches!(column.kind, Kind::Number | Kind::Integer);
         let bounds = self.min.is_some() || self.max.is_some();
         let checks = [
@@ -194,10 +216,38 @@ mod tests {
                 "column = 'consent'\none_of = ['x']",
                 "does not fit `consent`",
             ),
+            (
+                "column = 'speed'\nmin = 3\nmax = 1",
+                "min is 3, above max, which is 1",
+            ),
+            (
+                "column = 'speed'\nmax = nan",
+                "max is NaN; it has to be finite",
+            ),
         ] {
             let fault = rule(text).fault(&COLUMNS).unwrap();
             assert!(fault.contains(part), "{fault}");
         }
         assert_eq!(rule("column = 'speed'\nmax = 2").fault(&COLUMNS), None);
+    }
+
+    #[test]
+    fn rules_go_by_what_is_known_before_them() {
+        for (column, check) in [
+            ("tier", "absent = true"),
+            ("stage", "absent = true"),
+            ("reason", "absent = true"),
+            ("weight", "min = 1"),
+            ("file", "absent = false"),
+            ("file_error", "absent = true"),
+        ] {
+            let fault = rule(&format!("column = '{column}'\n{check}")).fault(&tables::CLIPS);
+            assert!(
+                fault.unwrap().contains("when the rules have been asked"),
+                "{column}"
+            );
+        }
+        let known = rule("column = 'duplicate_cosine'\nmax = 0.99");
+        assert_eq!(known.fault(&tables::CLIPS), None);
     }
 }

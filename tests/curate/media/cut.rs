@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use burn_hunyuan_curate::media::{Clip, Crop, CutOptions, DecodeOptions, Picture, cut};
+use burn_hunyuan_curate::{
+    Error,
+    media::{Clip, Crop, CutOptions, DecodeOptions, Picture, cut},
+};
 use tempfile::TempDir;
 
 use super::{decode, problem};
@@ -139,5 +142,23 @@ fn wrong_cuts() {
         frames: 24,
     };
     let nowhere = Path::new("/nonexistent/folder/clip.mp4");
-    assert!(cut(&source, &clip, None, nowhere, &CutOptions::default()).is_err());
+    let error = cut(&source, &clip, None, nowhere, &CutOptions::default());
+    assert!(matches!(error, Err(Error::File { .. })), "{error:?}");
+}
+
+/// What a killed program left is taken away by the next cut to the same file.
+#[test]
+fn leftovers_are_taken_away() {
+    let folder = TempDir::new().unwrap();
+    let source = probed(&shots("shots.mp4"));
+    let clip = Clip {
+        start: 0.0,
+        end: 1.0,
+        frames: 24,
+    };
+    fs::write(folder.path().join(".unfinished-clip.mp4"), "half a clip").unwrap();
+    let out = folder.path().join("clip.mp4");
+    cut(&source, &clip, None, &out, &CutOptions::default()).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(decode(&probed(&out)).0.len(), 24);
 }

@@ -3,7 +3,7 @@
 mod privacy;
 mod shots;
 
-use std::{fs, ops::ControlFlow, path::Path};
+use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path, process::Command};
 
 use burn_hunyuan_curate::{
     config::Config,
@@ -206,7 +206,14 @@ fn footage_comes_out_sorted_with_reasons() {
     let page = out.path().join("page.html");
     burn_hunyuan_curate::report::write(out.path(), &page).unwrap();
     let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains("Rejected: duplicates") && page.contains("data:image/jpeg;base64,"));
+    assert!(page.contains("data:image/jpeg;base64,"));
+    // From the first tier and, of what is in it, from the next ones.
+    for heading in [
+        "Rejected from 256p: duplicates, duplicate_of",
+        "Rejected from 360p: clarity",
+    ] {
+        assert!(page.contains(heading), "{heading}");
+    }
     for outside in ["http://", "https://", "<script", "<link"] {
         let page = page.replace("http://www.w3.org/2000/svg", "");
         assert!(!page.contains(outside), "the page asks for {outside}");
@@ -267,6 +274,189 @@ fn files_are_those_of_kept_rows(out: &Path, plan: &Plan) {
     let written = |folder: &str| fs::read_dir(out.join(folder)).unwrap().count();
     assert_eq!(written("clips") + written("images"), files);
     assert_eq!(written("thumbnails"), plan.clips.len() + plan.images.len());
+}
+
+/// Pictures too small for a clip are an error of their source, and the run goes on.
+#[test]
+fn tiny_pictures_are_told() {
+    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| footage.path().join(name);
+    let sizes = [(1, 1), (300, 1), (1, 40), (3, 1), (2, 2), (2, 50), (90, 3)];
+    for (width, height) in sizes {
+        let name = format!("{width}x{height}");
+        RgbImage::new(width, height)
+            .save(at(&format!("{name}.png")))
+            .unwrap();
+        let source = format!("testsrc=s={name}:d=1:r=8,format=yuv444p");
+        let done = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", &source, "-c:v", "ffv1"])
+            .arg(at(&format!("{name}.mkv")))
+            .status();
+        assert!(done.unwrap().success(), "{name}");
+    }
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    curate(&request);
+    let plan = Plan::read(out.path()).unwrap();
+    assert_eq!(plan.sources.len(), 2 * sizes.len());
+    for (width, height) in sizes {
+        for kind in ["png", "mkv"] {
+            let name = format!("/{width}x{height}.{kind}");
+            let row = plan
+                .sources
+                .iter()
+                .find(|row| text(row, "name").ends_with(&name));
+            let error = text(row.unwrap(), "error");
+            let expected = match width.min(height) {
+                1 => format!("pictures of {width}x{height}; at least 2x2 pixels are needed"),
+                _ => String::new(),
+            };
+            assert_eq!(error, expected, "{name}");
+        }
+    }
+    assert_eq!(plan.images.len(), 3);
+}
+
+/// Tiers, duplicates, clusters and concepts can change on resume: the tables are those of a fresh
+/// run, and nothing is measured again.
+#[test]
+fn what_is_decided_last_can_change_on_resume() {
+    let footage = tempfile::tempdir().unwrap();
+    let (resumed, fresh) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| footage.path().join(name);
+    films::write(&at("film.mp4"), &films::take(71, 3.0, 60.0));
+    films::filtered(&at("film.mp4"), &at("copy.mp4"), "scale=304:172", 30);
+    for seed in [72, 73] {
+        films::ground(seed)
+            .save(at(&format!("{seed}.png")))
+            .unwrap();
+    }
+    let Some(first) = request(footage.path(), resumed.path(), config()) else {
+        return;
+    };
+    curate(&first);
+    let measured = |folder: &str| -> Vec<_> {
+        let entries = fs::read_dir(resumed.path().join(folder)).unwrap();
+        let written =
+            |entry: fs::DirEntry| (entry.path(), entry.metadata().unwrap().modified().unwrap());
+        let mut written: Vec<_> = entries.map(|entry| written(entry.unwrap())).collect();
+        written.sort();
+        written
+    };
+    let before = (measured("sources"), measured("thumbnails"));
+    assert_eq!(
+        fs::read_dir(resumed.path().join("images")).unwrap().count(),
+        2
+    );
+
+    let mut other = config();
+    // No image is large enough, and the smaller film counts no longer as a copy.
+    for rule in other.tiers.iter_mut().flat_map(|tier| &mut tier.rules) {
+        match rule.column.as_str() {
+            "short_side" => rule.min = Some(160.0),
+            "seconds" => rule.min = Some(1.0),
+            _ => {}
+        }
+    }
+    other.tiers.retain(|tier| tier.kind == tiers::Medium::Video);
+    other.duplicates.threshold = 1.0;
+    other.concepts.temperature = 0.0;
+    other.clusters.seed = 1;
+    let changed = Request {
+        config: other.clone(),
+        resume: true,
+        ..first.clone()
+    };
+    curate(&changed);
+    assert_eq!((measured("sources"), measured("thumbnails")), before);
+    curate(&request(footage.path(), fresh.path(), other).unwrap());
+    for name in [
+        "clips.parquet",
+        "images.parquet",
+        "sources.parquet",
+        "manifest.jsonl",
+        "run.json",
+    ] {
+        let read = |folder: &TempDir| fs::read(folder.path().join(name)).unwrap();
+        assert!(read(&resumed) == read(&fresh), "{name}");
+    }
+    for folder in ["clips", "images"] {
+        let names = |out: &TempDir| -> BTreeSet<_> {
+            let entries = fs::read_dir(out.path().join(folder)).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(names(&resumed), names(&fresh), "{folder}");
+    }
+    assert_eq!(
+        fs::read_dir(resumed.path().join("clips")).unwrap().count(),
+        2
+    );
+
+    let mut measuring = config();
+    measuring.clips.longest = 3.5;
+    let refused = Request {
+        config: measuring,
+        ..changed
+    };
+    let error = run::curate(&refused, &|_| ControlFlow::Continue(())).unwrap_err();
+    assert!(
+        error.to_string().contains("another configuration"),
+        "{error}"
+    );
+}
+
+/// What cannot be carried out leaves no output that would stand in the way of the next try.
+#[test]
+fn a_request_that_fails_at_once_leaves_nothing() {
+    let footage = tempfile::tempdir().unwrap();
+    let out = footage.path().join("out");
+    films::ground(81)
+        .save(footage.path().join("picture.png"))
+        .unwrap();
+    let mut no_weights = config();
+    no_weights.aesthetics.clip = Some(footage.path().join("absent.safetensors"));
+    let mut no_number = config();
+    no_number.transitions.longest = f64::NAN;
+    for (config, said) in [
+        (no_weights, "absent.safetensors"),
+        (no_number, "[transitions] longest"),
+    ] {
+        let Some(request) = request(footage.path(), &out, config) else {
+            return;
+        };
+        let error = run::curate(&request, &|_| ControlFlow::Continue(())).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(!out.exists(), "{said}");
+    }
+    curate(&request(footage.path(), &out, config()).unwrap());
+}
+
+/// A clip that cannot be written is counted and told.
+#[test]
+fn clips_that_cannot_be_written_are_counted() {
+    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for seed in [82, 83] {
+        let path = footage.path().join(format!("{seed}.png"));
+        films::ground(seed).save(path).unwrap();
+    }
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    // The file goes when it has been measured.
+    let observer = |progress: run::Progress| {
+        if progress.stage == run::Stage::Plan {
+            let _ = fs::remove_file(footage.path().join("82.png"));
+        }
+        ControlFlow::Continue(())
+    };
+    let record = run::curate(&request, &observer).unwrap();
+    assert_eq!(record.counts.unwrap().files_with_errors, 1);
+    let plan = Plan::read(out.path()).unwrap();
+    let told = text(only(&plan.images, "82.png"), "file_error");
+    assert!(told.contains("cannot read it"), "{told}");
+    let manifest = fs::read_to_string(out.path().join("manifest.jsonl")).unwrap();
+    assert_eq!(manifest.lines().count(), 1);
 }
 
 #[test]

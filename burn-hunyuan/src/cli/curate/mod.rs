@@ -3,7 +3,11 @@
 mod privacy;
 mod progress;
 
-use std::{num::NonZero, path::PathBuf, thread};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use burn_hunyuan_curate::{
     config::Config,
@@ -14,7 +18,10 @@ use burn_hunyuan_curate::{
 use clap::{Args, Subcommand};
 
 use super::print;
-use crate::{device, error::Result};
+use crate::{
+    device,
+    error::{Error, Result},
+};
 
 /// Either a run over inputs, or a question to a run that is done.
 #[derive(Debug, Args)]
@@ -46,7 +53,8 @@ struct Run {
     /// Go on with the run in OUT
     #[arg(long)]
     resume: bool,
-    /// Leave kept clips in their sources; the manifest tells their ranges
+    /// Leave kept clips in their sources, which the manifest names with the clips' ranges: not with
+    /// pseudonyms
     #[arg(long)]
     no_cut: bool,
     /// Show no progress and no summary; warnings and errors remain
@@ -114,15 +122,30 @@ impl Run {
         let record = run::curate(&request, &|news| progress.show(news));
         progress.clear();
         let record = record?;
-        match self.quiet {
-            true => Ok(()),
-            false => print(summary(&record, &request.output).trim_end()),
+        if !self.quiet {
+            print(summary(&record, &request.output).trim_end())?;
+        }
+        match record.counts {
+            Some(counts) if counts.sources_with_errors == counts.sources && counts.is_empty() => {
+                Err(Error::Unusable(format!(
+                    "no file could be used; {}",
+                    where_errors_are(&request.output)
+                )))
+            }
+            _ => Ok(()),
         }
     }
 }
 
+/// Where to read what is wrong with files.
+fn where_errors_are(output: &Path) -> String {
+    let table = output.join("sources.parquet");
+    let (table, output) = (table.display(), output.display());
+    format!("the column `error` of {table} and `burn-hunyuan curate report {output}` say why")
+}
+
 /// What came out, and where to look.
-fn summary(record: &Record, output: &std::path::Path) -> String {
+fn summary(record: &Record, output: &Path) -> String {
     let mut text = String::new();
     let Some(counts) = &record.counts else {
         return text;
@@ -139,9 +162,18 @@ fn summary(record: &Record, output: &std::path::Path) -> String {
         counts.clips,
         counts.images
     ));
+    if counts.sources_with_errors > 0 {
+        line(where_errors_are(output));
+    }
     for tier in &record.configuration.tiers {
         let count = counts.tiers.get(&tier.name).copied().unwrap_or(0);
         line(format!("{count:>8} {}", tier.name));
+    }
+    if counts.files_with_errors > 0 {
+        line(format!(
+            "{:>8} of them could not be written; the column `file_error` says why",
+            counts.files_with_errors
+        ));
     }
     let output = output.display();
     line(format!(
@@ -168,13 +200,13 @@ impl Question {
 }
 
 #[cfg(feature = "sql")]
-fn sql(out: &std::path::Path, question: &str) -> Result<String> {
+fn sql(out: &Path, question: &str) -> Result<String> {
     Ok(burn_hunyuan_curate::tables::query(out, question)?)
 }
 
 #[cfg(not(feature = "sql"))]
-fn sql(out: &std::path::Path, _question: &str) -> Result<String> {
-    Err(crate::Error::Request(format!(
+fn sql(out: &Path, _question: &str) -> Result<String> {
+    Err(Error::Request(format!(
         "this build answers no SQL; rebuild with `--features sql`, or open {} with DuckDB, pandas \
          or polars",
         out.join("clips.parquet").display()

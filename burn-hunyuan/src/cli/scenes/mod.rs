@@ -88,6 +88,7 @@ impl Scenes {
         };
         let finder = |rate| transitions.finder(rate, network.as_ref());
         self.check_names()?;
+        self.check_targets()?;
         watch::catch_interrupts();
         let mut failed = 0;
         for video in &self.videos {
@@ -226,6 +227,37 @@ impl Scenes {
         }
     }
 
+    /// An error where a file would be written over an input or over another output.
+    fn check_targets(&self) -> Result<()> {
+        let mut taken: Vec<PathBuf> = self.videos.iter().map(|video| canonical(video)).collect();
+        for video in &self.videos {
+            let csv = self.target(&self.csv, video, "-Scenes.csv");
+            let stats = self.target(&self.stats, video, ".stats.csv");
+            for target in [csv, stats].into_iter().flatten() {
+                let place = canonical(&target);
+                if taken.contains(&place) {
+                    return Err(overwritten(&target));
+                }
+                taken.push(place);
+            }
+        }
+        let Some(folder) = self.split.as_deref().map(canonical) else {
+            return Ok(());
+        };
+        for video in &self.videos {
+            let beginning = named(video, "-Scene-");
+            let is_clip = |place: &&PathBuf| {
+                let name = place.file_name().unwrap_or_default().as_encoded_bytes();
+                let name = name.strip_prefix(beginning.as_encoded_bytes());
+                place.parent() == Some(&folder) && name.is_some_and(|rest| rest.ends_with(b".mp4"))
+            };
+            if let Some(place) = taken.iter().find(is_clip) {
+                return Err(overwritten(place));
+            }
+        }
+        Ok(())
+    }
+
     fn config(&self) -> Result<Config> {
         let mut config = Config {
             detector: self.detector.kind(),
@@ -269,6 +301,23 @@ fn named(video: &Path, ending: &str) -> OsString {
     let mut name = video.file_stem().unwrap_or_default().to_os_string();
     name.push(ending);
     name
+}
+
+fn overwritten(path: &Path) -> Error {
+    Error::Request(format!(
+        "{} would be written over: it is an input, or another output; name another file",
+        path.display()
+    ))
+}
+
+/// The path by which a file can be told from others, whether it is there yet or not.
+fn canonical(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(path), ..) => path,
+        (Err(_), Some(folder), Some(name)) => canonical(folder).join(name),
+        (Err(_), ..) => path,
+    }
 }
 
 /// Writes a file that appears when it is whole.

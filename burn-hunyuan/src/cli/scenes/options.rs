@@ -37,7 +37,7 @@ pub(super) struct DetectorOptions {
     #[arg(long, value_name = "T")]
     threshold: Option<f64>,
     /// content, adaptive: weights of hue, saturation, brightness and edges [1,1,1,0]
-    #[arg(long, value_delimiter = ',', num_args = 4, value_name = "H,S,L,E")]
+    #[arg(long, value_delimiter = ',', value_name = "H,S,L,E")]
     weights: Option<Vec<f64>>,
     /// content, adaptive: go by brightness alone
     #[arg(long, conflicts_with = "weights")]
@@ -70,7 +70,7 @@ pub(super) struct DetectorOptions {
     /// hash: side of the square of frequencies in the hash, 1-256 [8]
     #[arg(long, value_name = "N")]
     size: Option<usize>,
-    /// hash: how many times more frequencies are computed than kept, 1-256 [2]
+    /// hash: how many times more frequencies are computed than kept, 1-256, times size at most 1024 [2]
     #[arg(long, value_name = "N")]
     lowpass: Option<usize>,
     /// histogram: bins, 1-256 [128]
@@ -153,7 +153,13 @@ impl DetectorOptions {
                 luma,
                 edges,
             }),
-            _ => None,
+            Some(given) => {
+                return Err(Error::Request(format!(
+                    "--weights takes four numbers, as 1,1,1,0; {} are given",
+                    given.len()
+                )));
+            }
+            None => None,
         };
         set(&mut content.weights, weights);
         set(&mut adaptive.weights, weights);

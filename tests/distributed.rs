@@ -256,7 +256,7 @@ fn a_lost_worker_is_an_error_and_the_checkpoint_is_intact() {
         let shards = folder.path().join("shards");
         write_shards(&shards);
         let mut recipe = Recipe {
-            shards: shards.clone(),
+            shards: vec![shards.clone()],
             ..Recipe::default()
         };
         recipe.run.steps = 6;

@@ -29,7 +29,7 @@ fn two_devices_train_a_lora() {
         let mut recipe = recipe(&shards, 4);
         recipe.batch.accumulate = accumulate;
         let model = initialise(config.init(&flex().autodiff()), 1);
-        let shards = Shards::open(&recipe.shards).unwrap();
+        let shards = Shards::open_all(&recipe.shards).unwrap();
         let task = DitTask::lora(model, &config, shards, &recipe).unwrap();
         let devices = vec![("flex".to_string(), flex()); devices];
         let mut task = task.with_devices(&devices).unwrap();

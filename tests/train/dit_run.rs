@@ -47,7 +47,7 @@ pub fn write_shards(folder: &Path) {
 
 pub fn recipe(shards: &Path, steps: u64) -> Recipe {
     Recipe {
-        shards: shards.into(),
+        shards: vec![shards.into()],
         run: RunConfig {
             steps,
             seed: 3,
@@ -80,7 +80,7 @@ pub fn recipe(shards: &Path, steps: u64) -> Recipe {
 }
 
 pub fn task(recipe: &Recipe, config: &DitConfig) -> DitTask {
-    let shards = Shards::open(&recipe.shards).unwrap();
+    let shards = Shards::open_all(&recipe.shards).unwrap();
     let model = initialise(config.init(&flex().autodiff()), recipe.run.seed);
     DitTask::new(model, config, None, shards, recipe).unwrap()
 }

@@ -96,7 +96,7 @@ fn base() -> Dit {
 }
 
 fn task(recipe: &Recipe) -> DitTask {
-    let shards = Shards::open(&recipe.shards).unwrap();
+    let shards = Shards::open_all(&recipe.shards).unwrap();
     DitTask::lora(base(), &config(), shards, recipe).unwrap()
 }
 
@@ -204,7 +204,7 @@ fn a_lora_learns_in_bf16() {
     let train = |name: &str, dtype: FloatDType| {
         let base = cast(base(), dtype);
         let before = parameters(&base);
-        let shards = Shards::open(&recipe.shards).unwrap();
+        let shards = Shards::open_all(&recipe.shards).unwrap();
         let mut task = DitTask::lora(base, &config(), shards, &recipe).unwrap();
         let folder = folder.path().join(name);
         let run = Run::open(&folder, &recipe.run, "", false).unwrap();

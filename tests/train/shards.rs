@@ -47,6 +47,36 @@ fn shards_keep_latents_and_captions() {
     assert_eq!(shards.caption(0, None, &device).unwrap().0.dims(), [1, 4]);
 }
 
+/// A list of folders is one set of clips; files put together by hand are refused.
+#[test]
+fn folders_are_mixed_by_naming_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let folders = ["a", "b"].map(|name| folder.path().join(name));
+    let write = |folder: &Path, values: &[f32], tokens| {
+        let mut writer = ShardWriter::create(folder, &json!({}), &caption(tokens)).unwrap();
+        for &value in values {
+            let latents = TensorData::new(vec![value; 8], [2, 1, 2, 2]);
+            writer.add(latents, &[caption(3)], 1.0, "a.mp4").unwrap();
+        }
+        writer.finish().unwrap();
+    };
+    write(&folders[0], &[1.0, 2.0], 1);
+    write(&folders[1], &[3.0, 4.0, 5.0], 1);
+    let (shards, device) = (Shards::open_all(&folders).unwrap(), flex());
+    let first = |clip| {
+        let latents = shards.latents(clip, &device).unwrap();
+        latents.max().into_scalar::<f32>()
+    };
+    let values: Vec<f32> = shards.numbers().map(first).collect();
+    assert_eq!(values, [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(shards.numbers().take(2).collect::<Vec<_>>(), [0, 1]);
+
+    let shard = |folder: &Path, number| folder.join(format!("shard-0000{number}.safetensors"));
+    fs::copy(shard(&folders[0], 0), shard(&folders[1], 1)).unwrap();
+    let error = Shards::open(&folders[1]).unwrap_err().to_string();
+    assert!(error.contains("shards = [\"a\", \"b\"]"), "{error}");
+}
+
 /// Deals with the clips of a dataset of 80, of which every seventh cannot be used, up to `end`.
 fn cache(writer: &mut ShardWriter, end: usize) {
     for number in writer.done()..end {

@@ -244,7 +244,7 @@ impl Cache {
 /// How many clips there are of each size: frames, height and width of the clips themselves.
 fn sizes(shards: &Shards) -> BTreeMap<[usize; 3], usize> {
     let mut sizes = BTreeMap::new();
-    for clip in 0..shards.len() {
+    for clip in shards.numbers() {
         let [_, frames, height, width] = shards.latent_shape(clip);
         let frames = (frames - 1) * TEMPORAL_COMPRESSION + 1;
         let size = [

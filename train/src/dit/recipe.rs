@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{BatchConfig, DistillConfig, FlowConfig, LoraConfig, SamplesConfig};
 use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
@@ -11,8 +11,9 @@ use crate::{error::Result, optimizer::OptimizerConfig, run::RunConfig};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// What `burn-hunyuan cache` wrote.
-    pub shards: PathBuf,
+    /// What `burn-hunyuan cache` wrote: a folder, or a list of folders whose clips are mixed.
+    #[serde(deserialize_with = "one_or_more")]
+    pub shards: Vec<PathBuf>,
     /// The devices to train on, as `--device` takes them, which comes first; none: `auto`.
     pub devices: Vec<String>,
     /// What is divided among several devices.
@@ -33,6 +34,19 @@ pub struct Recipe {
     pub distill: DistillConfig,
     /// The low-rank updates; only `train lora` looks at it.
     pub lora: LoraConfig,
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a folder, or a list of folders")]
+    enum Folders {
+        One(PathBuf),
+        More(Vec<PathBuf>),
+    }
+    Ok(match Folders::deserialize(deserializer)? {
+        Folders::One(folder) => vec![folder],
+        Folders::More(folders) => folders,
+    })
 }
 
 /// How several devices share the work.

@@ -46,7 +46,38 @@ pub struct Shards {
     empty: [StoredTensor; 2],
 }
 
+/// What the numbers of the clips of each further folder begin with.
+const FOLDER: usize = 100_000_000;
+
 impl Shards {
+    /// Opens several folders as one. The clips of the first keep their numbers.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); folders whose captions are of different text encoders; none at all.
+    pub fn open_all(folders: &[PathBuf]) -> Result<Self> {
+        let mut all: Option<Self> = None;
+        for (i, folder) in folders.iter().enumerate() {
+            let mut shards = Self::open(folder)?;
+            let Some(all) = &mut all else {
+                all = Some(shards);
+                continue;
+            };
+            let (own, expected) = (shards.text_dims(), all.text_dims());
+            if own != expected {
+                let reason = format!(
+                    "its captions have {own:?} channels, those of {} {expected:?}; cache both with \
+                     the same text encoders",
+                    folders[0].display()
+                );
+                return Err(Error::file(folder, reason));
+            }
+            let clips = std::mem::take(&mut shards.clips).into_iter();
+            all.clips
+                .extend(clips.map(|(number, clip)| (i * FOLDER + number, clip)));
+        }
+        all.ok_or_else(|| Error::Config("`shards` names no folder".into()))
+    }
+
     /// Opens what a [`ShardWriter`](super::ShardWriter) wrote.
     ///
     /// # Errors
@@ -64,7 +95,16 @@ impl Shards {
         files.sort();
         let (mut tensors, mut weights) = (BTreeMap::new(), BTreeMap::new());
         for path in &files {
-            tensors.append(&mut tensor_file::open(path)?);
+            for (name, tensor) in tensor_file::open(path)? {
+                if tensors.contains_key(&name) {
+                    let reason = format!(
+                        "`{name}` is in another file of this folder as well; shards of several \
+                         folders are mixed by naming these in a list, shards = [\"a\", \"b\"]"
+                    );
+                    return Err(Error::file(path, reason));
+                }
+                tensors.insert(name, tensor);
+            }
             let texts = tensor_file::metadata(path)?.into_iter();
             weights.extend(texts.filter(|(name, _)| name.ends_with(".weight")));
         }

@@ -89,17 +89,17 @@ fn train(
 
 /// The shards that a configuration names.
 pub(super) fn shards(recipe: &Recipe) -> Result<Shards> {
-    let folder = &recipe.shards;
-    let reason = if folder.as_os_str().is_empty() {
+    let folders = &recipe.shards;
+    let reason = if folders.is_empty() {
         "the configuration does not name them; give the folder that `burn-hunyuan cache` wrote"
             .into()
-    } else if !folder.is_dir() {
+    } else if let Some(absent) = folders.iter().find(|folder| !folder.is_dir()) {
         format!(
             "there is no folder {}; `burn-hunyuan cache` writes it",
-            folder.display()
+            absent.display()
         )
     } else {
-        return Ok(Shards::open(folder)?);
+        return Ok(Shards::open_all(folders)?);
     };
     Err(of_field("shards")(reason))
 }

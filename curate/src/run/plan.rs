@@ -309,7 +309,7 @@ mod tests {
             };
             shard.write(folder.path()).unwrap();
             let read = Shard::read_all(folder.path()).unwrap().remove(0);
-            assert_eq!(read.clips, [good.clone()]);
+            assert_eq!(read.clips, std::slice::from_ref(&good));
             let error = read.error.unwrap();
             assert!(
                 error.contains(column) && error.contains(&bad.clip.id),

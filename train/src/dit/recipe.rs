@@ -44,6 +44,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf
         More(Vec<PathBuf>),
     }
     Ok(match Folders::deserialize(deserializer)? {
+        Folders::One(folder) if folder.as_os_str().is_empty() => Vec::new(),
         Folders::One(folder) => vec![folder],
         Folders::More(folders) => folders,
     })

@@ -4,6 +4,10 @@ use std::f32::consts::PI;
 
 use rand::{Rng, RngExt};
 
+/// The turn of every spin in radians. One for all: a prompt does not say how far a shape turns, and
+/// a small model that has seen many turns draws their mean, which stands still.
+pub const SPIN: f32 = 0.6 * PI;
+
 /// Declares an enumeration of words with the list of its members.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident = $word:literal),+ $(,)? }) => {
@@ -83,7 +87,7 @@ words! {
         Grow = "grows",
         /// Becomes smaller.
         Shrink = "shrinks",
-        /// Turns around its centre, clockwise.
+        /// Turns around its centre, clockwise, by [`SPIN`].
         Spin = "spins",
         /// Does nothing.
         Still = "stays still",
@@ -302,7 +306,7 @@ fn path(motion: Motion, rng: &mut impl Rng) -> (Pose, Pose) {
             };
         }
         Motion::Spin => {
-            end.angle = rng.random_range(0.6 * PI..0.9 * PI);
+            end.angle = SPIN;
         }
         Motion::Still => {}
     }

@@ -9,6 +9,10 @@ use crate::{
     sampler::{Schedule, noise},
 };
 
+/// Steps that the transformer is guided through at once: more than any usual number, and so few that
+/// their modulation takes little memory.
+const GUIDED_STEPS: usize = 100;
+
 impl Pipeline {
     /// Removes the noise: integrates the velocity from noise (or
     /// [`Request::init_latents`]) to data.
@@ -36,30 +40,30 @@ impl Pipeline {
         let transformer = self.transformer()?;
         let shift = request.flow_shift.unwrap_or(self.model.shift());
         let schedule = Schedule::new(request.steps, shift);
-        let timesteps: Vec<_> = (0..schedule.steps())
-            .map(|i| schedule.timestep(i))
-            .collect();
-        self.report(Stage::Denoise, 0, request.steps as u64)?;
-        let guide = |prompt: &PromptCondition| {
-            let condition = self.dit_condition(prompt, request.guidance);
-            transformer.guide(&condition, &timesteps, shape)
-        };
-        let (guide, negative) = (guide(condition)?, negative.map(guide).transpose()?);
-
         let cache = || request.cache_threshold.map(FirstBlockCache::new);
         let (mut cache, mut negative_cache) = (cache(), cache());
-        for step in 0..schedule.steps() {
-            let at = |guide, cache: &mut Option<FirstBlockCache>| {
-                transformer.velocity(latents.clone(), step, guide, cache.as_mut())
+        self.report(Stage::Denoise, 0, request.steps as u64)?;
+        for first in (0..schedule.steps()).step_by(GUIDED_STEPS) {
+            let steps = first..schedule.steps().min(first + GUIDED_STEPS);
+            let timesteps: Vec<_> = steps.clone().map(|step| schedule.timestep(step)).collect();
+            let guide = |prompt: &PromptCondition| {
+                let condition = self.dit_condition(prompt, request.guidance);
+                transformer.guide(&condition, &timesteps, shape)
             };
-            let mut velocity = at(&guide, &mut cache)?;
-            if let Some(negative) = &negative {
-                let away = at(negative, &mut negative_cache)?;
-                velocity = away.clone() + (velocity - away) * request.cfg;
+            let (guide, negative) = (guide(condition)?, negative.map(guide).transpose()?);
+            for step in steps {
+                let at = |guide, cache: &mut Option<FirstBlockCache>| {
+                    transformer.velocity(latents.clone(), step - first, guide, cache.as_mut())
+                };
+                let mut velocity = at(&guide, &mut cache)?;
+                if let Some(negative) = &negative {
+                    let away = at(negative, &mut negative_cache)?;
+                    velocity = away.clone() + (velocity - away) * request.cfg;
+                }
+                latents = schedule.step(step, latents, velocity);
+                self.wait();
+                self.report(Stage::Denoise, step as u64 + 1, request.steps as u64)?;
             }
-            latents = schedule.step(step, latents, velocity);
-            self.wait();
-            self.report(Stage::Denoise, step as u64 + 1, request.steps as u64)?;
         }
         self.transformer = Some(transformer);
         ensure_finite(&latents, "latents")?;

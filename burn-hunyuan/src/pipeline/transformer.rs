@@ -23,11 +23,11 @@ pub(super) struct Transformer {
     blocks: Option<Arc<Stored<DitConfig>>>,
 }
 
-/// All that a prompt tells the transformer, for every step of a generation.
+/// All that a prompt tells the transformer, for some steps of a generation.
 pub(super) struct Guide {
     conditioning: Conditioning,
     timesteps: Tensor<1>,
-    /// For each block, its modulation at every step: `[steps, vectors * width]`.
+    /// For each block, its modulation at each step: `[steps, vectors * width]`.
     modulations: Vec<Tensor<2>>,
 }
 
@@ -137,7 +137,7 @@ impl Transformer {
         })
     }
 
-    /// The velocity at a step: see [`Dit::forward_through`].
+    /// The velocity at step `step` of those of `guide`: see [`Dit::forward_through`].
     ///
     /// # Errors
     /// Blocks that cannot be read.

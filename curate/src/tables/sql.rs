@@ -173,7 +173,7 @@ mod tests {
             ),
             (
                 format!("SELECT 1; COPY clips TO '{file}'").as_str(),
-                "one statement",
+                "single SQL statement",
             ),
             (format!("SELECT * FROM '{file}'").as_str(), "not found"),
         ] {

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 
 /// The turn of every spin in radians. One for all: a prompt does not say how far a shape turns, and
 /// a small model that has seen many turns draws their mean, which stands still.
-pub const SPIN: f32 = 0.6 * PI;
+const SPIN: f32 = 0.6 * PI;
 
 /// Declares an enumeration of words with the list of its members.
 macro_rules! words {
@@ -87,7 +87,7 @@ words! {
         Grow = "grows",
         /// Becomes smaller.
         Shrink = "shrinks",
-        /// Turns around its centre, clockwise, by [`SPIN`].
+        /// Turns around its centre, clockwise, three tenths of a full turn.
         Spin = "spins",
         /// Does nothing.
         Still = "stays still",

@@ -70,7 +70,7 @@ impl Dit {
 
     /// The same model without the layers that modulate its blocks, a quarter of all weights: their
     /// outputs depend on the timestep and the condition alone, and a sampler can
-    /// [compute](modulation()) them for all its steps at once.
+    /// [compute](crate::modulation()) them for all its steps at once.
     pub fn without_modulation(mut self) -> Self {
         let duals = self.dual_blocks.into_iter();
         self.dual_blocks = duals.map(DualBlock::without_modulation).collect();

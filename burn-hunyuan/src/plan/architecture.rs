@@ -5,9 +5,13 @@ use burn_hunyuan_dit::DitConfig;
 use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::{TilingMode, VaeConfig};
 
-use super::{Memory, Plan, Settings, gib};
+use super::{
+    Memory, Plan, Settings,
+    elements::{Compressed, Elements},
+    gib,
+};
 use crate::{
-    checkpoint::{Component, Model, Parameter, Part, Quantization, Weights, parameters},
+    checkpoint::{Component, Model, Parameter, Part, parameters},
     error::{Error, Result},
     pipeline::{Offload, Request},
 };
@@ -15,9 +19,6 @@ use crate::{
 /// Activations of all tokens at the transformer's peak, in widths: the residual, attention's output,
 /// four of the MLP, and the five of both joined for the last product of a single-stream block.
 const TOKEN_WIDTHS: u64 = 11;
-
-/// In the names of the layers that modulate a block, whose outputs are computed for all steps at once.
-const MODULATION: &str = "modulation.";
 
 /// What a first-block cache keeps, in widths of the image tokens.
 const CACHED_WIDTHS: u64 = 3;
@@ -45,126 +46,6 @@ pub struct Architecture {
     patch: [usize; 3],
     text: LlamaConfig,
     decoder: VaeConfig,
-}
-
-/// Numbers of parameters.
-#[derive(Clone, Debug)]
-struct Elements {
-    /// Of each block or layer, without the layers that modulate it.
-    blocks: Vec<u64>,
-    /// Of the layers that modulate blocks.
-    modulation: u64,
-    /// Outside of them.
-    rest: u64,
-    /// Of the largest.
-    largest: u64,
-    /// Of the matrices that a quantization compresses.
-    large: u64,
-    /// How blocks are compressed in their file.
-    compressed: Option<Compressed>,
-}
-
-/// Compressed weights in blocks or layers.
-#[derive(Clone, Copy, Debug)]
-struct Compressed {
-    elements: u64,
-    bytes: u64,
-    /// Whether accelerators can hold them so.
-    on_devices: bool,
-}
-
-impl Compressed {
-    /// What of a file is compressed in the blocks whose names begin so.
-    fn of(weights: &Weights, blocks: &[String]) -> Option<Self> {
-        let tensors = weights.iter().filter(|(name, tensor)| {
-            let is_matrix = tensor.shape().len() == 2 && !tensor.encoding().is_computed();
-            let in_block = blocks.iter().any(|prefix| name.starts_with(prefix));
-            is_matrix && in_block && !name.contains(MODULATION)
-        });
-        let mut all = Self {
-            elements: 0,
-            bytes: 0,
-            on_devices: weights.is_decoded_by_devices(),
-        };
-        for (_, tensor) in tensors {
-            all.elements += tensor.elements() as u64;
-            all.bytes += tensor.byte_len() as u64;
-        }
-        weights.is_compressed().then_some(all)
-    }
-}
-
-impl Elements {
-    fn of(parameters: &[Parameter], blocks: &[String]) -> Self {
-        let elements = |p: &Parameter| p.shape.iter().product::<usize>() as u64;
-        let count = |keep: &dyn Fn(&Parameter) -> bool| {
-            parameters.iter().filter(|p| keep(p)).map(elements).sum()
-        };
-        let modulates = |p: &Parameter| p.name.contains(MODULATION);
-        let counts: Vec<u64> = blocks
-            .iter()
-            .map(|prefix| count(&|p| p.name.starts_with(prefix) && !modulates(p)))
-            .collect();
-        let in_block = |p: &Parameter| blocks.iter().any(|prefix| p.name.starts_with(prefix));
-        Self {
-            modulation: count(&|p| in_block(p) && modulates(p)),
-            rest: count(&|p| !in_block(p)),
-            largest: parameters.iter().map(elements).max().unwrap_or(0),
-            compressed: None,
-            large: count(&|p| Quantization::Int8.applies(&p.name, &p.shape)),
-            blocks: counts,
-        }
-    }
-
-    /// The same with matrices compressed to `to`, if they are to be.
-    fn quantized(&self, to: Option<Quantization>) -> Self {
-        let Some(encoding) = to.map(Quantization::encoding) else {
-            return self.clone();
-        };
-        let blocks = self.large / encoding.block_len() as u64;
-        let compressed = Some(Compressed {
-            elements: self.large,
-            bytes: blocks * encoding.block_bytes() as u64,
-            on_devices: encoding.is_decoded_by_devices(),
-        });
-        Self {
-            compressed,
-            ..self.clone()
-        }
-    }
-
-    /// The compressed weights that would be there in full if they did not wait outside.
-    fn would_grow(&self, is_host: bool) -> bool {
-        self.compressed.is_some_and(|c| is_host || !c.on_devices)
-    }
-
-    /// Those that are on the device at once.
-    fn resident(&self, offload: Offload, keep_loaded: bool) -> u64 {
-        self.rest
-            + match offload {
-                // One runs, the next one is there.
-                Offload::Blocks => {
-                    let pairs = self.blocks.windows(2).map(|pair| pair.iter().sum());
-                    pairs.max().unwrap_or(0)
-                }
-                _ => {
-                    let modulation = if keep_loaded { self.modulation } else { 0 };
-                    self.blocks.iter().sum::<u64>() + modulation
-                }
-            }
-    }
-
-    /// The bytes that they take there, with `bytes` for each that is not compressed.
-    fn resident_bytes(&self, offload: Offload, bytes: u64, settings: &Settings) -> u64 {
-        let all = self.resident(offload, settings.keep_loaded) * bytes;
-        match (offload, self.compressed) {
-            (Offload::None, Some(compressed)) if !self.would_grow(settings.is_host) => {
-                // One is decoded for its product.
-                all - compressed.elements * bytes + compressed.bytes + self.largest * bytes
-            }
-            _ => all,
-        }
-    }
 }
 
 impl Architecture {
@@ -413,7 +294,7 @@ fn layer_prefixes(llama: &LlamaConfig) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device;
+    use crate::{checkpoint::Quantization, device};
 
     const GIB: u64 = 1 << 30;
 

@@ -1,6 +1,7 @@
 //! What a generation will take of memory, told from shapes before a weight is read.
 
 mod architecture;
+mod elements;
 
 use std::fmt;
 

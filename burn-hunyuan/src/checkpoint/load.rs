@@ -88,7 +88,8 @@ pub fn load_module<M: Module>(
 }
 
 /// As [`load_module`], but the weights of linear layers remain compressed if they are stored so that
-/// the device [can decode](super::Encoding::is_decoded_by_devices) them, which it then does for each product.
+/// the device [can decode](super::Encoding::is_decoded_by_devices) them, which it then does for each
+/// product.
 ///
 /// Weights with [updates](super::Model::add_lora) are decoded to add them.
 ///

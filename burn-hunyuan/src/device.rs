@@ -73,6 +73,10 @@ pub struct DeviceInfo {
 /// `auto` takes the first real GPU that an enabled backend sees, else a CPU backend; it never
 /// takes a software adapter, which is slower than a CPU backend on the same cores. `BACKEND` alone
 /// prefers a real GPU but settles for a software adapter, since it was asked for by name.
+///
+/// # Errors
+/// A name that no enabled backend answers to, with those that do; a device that is not there or does
+/// not start.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
     if name == "auto" {
         return auto();

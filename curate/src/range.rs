@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, RangeBounds, Sub},
 };
 
 /// Whether the values of a section of the configuration can be carried out; if not, which one and what is allowed:
@@ -13,10 +13,11 @@ pub(crate) type Checked = Result<(), String>;
 /// which is JSON, could not hold it.
 pub(crate) fn within<T>(key: &str, value: T, range: impl RangeBounds<T>) -> Checked
 where
-    T: Display + PartialOrd,
+    T: Copy + Display + PartialOrd + Sub<Output = T>,
 {
-    // Of whole numbers and of fractions, those that are not finite are written without digits.
-    let finite = value.to_string().contains(|c: char| c.is_ascii_digit());
+    // What is not finite less itself is not a number, and that has no order.
+    let zero = value - value;
+    let finite = zero.partial_cmp(&zero).is_some();
     if finite && range.contains(&value) {
         return Ok(());
     }

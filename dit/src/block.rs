@@ -144,6 +144,9 @@ impl<'a> Block<'a> {
 
 impl Tokens {
     /// Through `blocks`, each where its weights are; stops at the first that there is none of.
+    ///
+    /// # Errors
+    /// The first error of `blocks`.
     pub fn through<'a, E>(
         mut self,
         blocks: impl Iterator<Item = Result<Block<'a>, E>>,

@@ -56,6 +56,9 @@ impl LlamaTextEncoder {
     /// Encodes a prompt, which may be empty.
     ///
     /// Reference: `_get_llama_prompt_embeds` of diffusers' `HunyuanVideoPipeline`.
+    ///
+    /// # Errors
+    /// A prompt that the tokenizer refuses, a tokenizer that is not the template's.
     pub fn encode(&self, prompt: &str) -> Result<PromptEmbedding, Error> {
         self.encode_through(self.model.layers().map(Ok), prompt)
     }
@@ -134,6 +137,9 @@ impl ClipTextEncoder {
     /// Encodes a prompt, which may be empty.
     ///
     /// Reference: `_get_clip_prompt_embeds` of diffusers' `HunyuanVideoPipeline`.
+    ///
+    /// # Errors
+    /// A prompt that the tokenizer refuses.
     pub fn encode(&self, prompt: &str) -> Result<PooledEmbedding, Error> {
         let encoding = self.tokenizer.encode(prompt)?;
         let device = self.model.embeddings.token_embedding.weight.val().device();

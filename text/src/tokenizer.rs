@@ -32,6 +32,9 @@ pub struct Encoding {
 impl Tokenizer {
     /// Opens the tokenizer in `folder`: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`;
     /// and the special tokens from `tokenizer_config.json` or `special_tokens_map.json`.
+    ///
+    /// # Errors
+    /// Files that are missing, cannot be read, or describe no tokenizer.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let mut special = SpecialTokens::default();
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -58,6 +61,9 @@ impl Tokenizer {
     }
 
     /// A tokenizer from the contents of its `tokenizer.json` and `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// Contents that describe no tokenizer.
     pub fn from_bytes(tokenizer: &[u8], config: &[u8]) -> Result<Self, Error> {
         let sources = vec![parse("tokenizer_config.json", config)?];
         Self::new("tokenizer.json", tokenizer, &SpecialTokens { sources })
@@ -92,6 +98,9 @@ impl Tokenizer {
     }
 
     /// Pads and truncates to `tokens`, the special tokens included, on the right.
+    ///
+    /// # Errors
+    /// A length that the special tokens alone exceed.
     pub fn with_length(mut self, tokens: usize) -> Result<Self, Error> {
         let truncation = TruncationParams {
             max_length: tokens,
@@ -111,6 +120,9 @@ impl Tokenizer {
     }
 
     /// The tokens of `text`; special tokens that are written in it become those tokens.
+    ///
+    /// # Errors
+    /// A text that the tokenizer has no tokens for.
     pub fn encode(&self, text: &str) -> Result<Encoding, Error> {
         let encoding = self.inner.encode(text, true).map_err(prompt_error)?;
         // What has no room comes back as further sequences, with the special tokens again.

@@ -79,6 +79,9 @@ impl Tiling {
     /// A tiling of one's own, `[frames, height, width]`: frames in multiples of 4, height and width
     /// in multiples of 8, no stride larger than its tile. [`usize::MAX`] for both tile and stride
     /// leaves an axis whole.
+    ///
+    /// # Errors
+    /// A tile or stride that is not as said.
     pub fn new(tile: [usize; 3], stride: [usize; 3]) -> Result<Self, TilingError> {
         for (i, axis) in ["frames", "height", "width"].into_iter().enumerate() {
             if tile[i] == usize::MAX && stride[i] == usize::MAX {

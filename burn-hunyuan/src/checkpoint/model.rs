@@ -136,6 +136,9 @@ impl Model {
     ///
     /// Settings that its tensors leave open and no config file beside it tells stay as they were;
     /// so does the tokenizer.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or hold no such component.
     pub fn replace(&mut self, component: Component, path: &Path) -> Result<(), Error> {
         let mut other = Self::open(&[path])?;
         let Some(mut source) = other.sources.remove(&component) else {
@@ -157,16 +160,25 @@ impl Model {
     }
 
     /// The diffusion transformer.
+    ///
+    /// # Errors
+    /// A checkpoint without it, or with tensors whose shapes fit no model of its kind.
     pub fn transformer(&self) -> Result<Part<DitConfig>, Error> {
         self.source(Component::Transformer)?.part(Sizes::dit)
     }
 
     /// The VAE.
+    ///
+    /// # Errors
+    /// A checkpoint without it, or with tensors whose shapes fit no model of its kind.
     pub fn vae(&self) -> Result<Part<VaeConfig>, Error> {
         self.source(Component::Vae)?.part(Sizes::vae)
     }
 
     /// LLaMA, without the last layers of the file, which are not run.
+    ///
+    /// # Errors
+    /// A checkpoint without it, or with tensors whose shapes fit no model of its kind.
     pub fn text_encoder(&self) -> Result<Part<LlamaConfig>, Error> {
         let mut part = self.source(Component::TextEncoder)?.part(Sizes::llama)?;
         let number = |name: &str| {
@@ -183,11 +195,17 @@ impl Model {
     }
 
     /// CLIP.
+    ///
+    /// # Errors
+    /// A checkpoint without it, or with tensors whose shapes fit no model of its kind.
     pub fn text_encoder_2(&self) -> Result<Part<ClipConfig>, Error> {
         self.source(Component::TextEncoder2)?.part(Sizes::clip)
     }
 
     /// A text encoder's tokenizer.
+    ///
+    /// # Errors
+    /// A checkpoint without the encoder or its tokenizer, a tokenizer that cannot be read.
     pub fn tokenizer(&self, component: Component) -> Result<Tokenizer, Error> {
         let source = self.source(component)?;
         match &source.tokenizer {

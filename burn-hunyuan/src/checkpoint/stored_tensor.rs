@@ -159,6 +159,9 @@ impl StoredTensor {
     }
 
     /// All bytes, as stored: little-endian, the last axis contiguous.
+    ///
+    /// # Errors
+    /// A file that can no longer be read.
     pub fn bytes(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(self.byte_len());
         self.read(&mut |piece| bytes.extend_from_slice(piece))?;

@@ -41,6 +41,9 @@ impl Weights {
 
     /// Opens a file (`.safetensors`, PyTorch's `.pt` or `.bin`, `.gguf`, or the `.index.json` of a
     /// sharded checkpoint) or a folder that holds one checkpoint.
+    ///
+    /// # Errors
+    /// What cannot be read, is no checkpoint of these formats, or is cut short.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         if path.is_dir() {

@@ -1,10 +1,9 @@
 //! `burn-hunyuan cache`.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_hunyuan_train::{
-    Error as TrainError,
     data::{Caption, ClipSizes, Entry, checksum, list},
     dit::{CachedCaption, ShardWriter, Shards},
     synth::{captions, render, structured_caption, training_scene},
@@ -127,24 +126,13 @@ impl Cache {
         self.conclude(clips, skipped)
     }
 
-    /// Prints how many clips there are, of each size and in all; an error if more were passed over,
-    /// and then training refuses the folder.
+    /// Prints how many clips there are, of each size and in all.
     fn conclude(&self, clips: usize, skipped: usize) -> Result<()> {
-        let list = self.output.join("skipped.txt");
-        if skipped > clips {
-            let names = ["cache.json", "unfinished.json"];
-            let [finished, unfinished] = names.map(|name| self.output.join(name));
-            fs::rename(&finished, unfinished).map_err(TrainError::io("rename", finished))?;
-            return Err(Error::Unusable(format!(
-                "{skipped} of {} clips could not be used, more than half; see {}",
-                skipped + clips,
-                list.display()
-            )));
-        }
         for ([frames, height, width], count) in sizes(&Shards::open(&self.output)?) {
             print(format_args!("{count} of {frames}x{height}x{width}"))?;
         }
         if skipped > 0 {
+            let list = self.output.join("skipped.txt");
             print(format_args!("{skipped} passed over: {}", list.display()))?;
         }
         print(format_args!(

@@ -36,6 +36,9 @@ impl Pipeline {
     /// Encodes a prompt with both text encoders, which stay loaded until they are
     /// [freed](Self::free), or finds it among those that were encoded
     /// [before](Self::with_prompt_cache).
+    ///
+    /// # Errors
+    /// Encoders that cannot be loaded, a prompt that cannot be told in tokens, an interruption.
     pub fn encode_prompt(&mut self, prompt: &str) -> Result<PromptCondition> {
         let Some(cache) = self.prompt_cache.clone() else {
             return self.encode_anew(prompt);

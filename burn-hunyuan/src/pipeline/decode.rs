@@ -66,6 +66,9 @@ impl Pipeline {
     }
 
     /// What latents are multiplied by for the transformer.
+    ///
+    /// # Errors
+    /// A model without a VAE.
     pub fn scaling_factor(&self) -> crate::Result<f64> {
         Ok(self.model.vae()?.config.scaling_factor)
     }

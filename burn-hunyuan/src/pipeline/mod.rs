@@ -289,6 +289,9 @@ impl Pipeline {
 impl Video {
     /// Writes an mp4, a GIF or PNG files, as the path's extension says
     /// (see [`VideoWriter::create`]).
+    ///
+    /// # Errors
+    /// An extension of no known format, a file that cannot be written.
     pub fn save(&self, path: &Path, fps: f64) -> Result<()> {
         let Some(first) = self.frames.first() else {
             return Ok(());

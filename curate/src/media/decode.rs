@@ -4,14 +4,13 @@ use std::{
     ffi::OsString,
     io::{self, Read},
     path::PathBuf,
-    process::ChildStdout,
     sync::mpsc::{self, Receiver},
     thread::JoinHandle,
 };
 
 use super::{
     Clip, Limits, Picture, Probe, Video,
-    process::{Process, input, read_messages},
+    process::{Output, Process, input, read_messages},
 };
 use crate::{Error, Result};
 
@@ -33,7 +32,7 @@ pub struct Decoder {
     video: Video,
     process: Process,
     /// YUV4MPEG2: the pictures.
-    stdout: ChildStdout,
+    stdout: Output,
     /// Timestamps of the pictures, told ahead of them.
     timestamps: Receiver<i64>,
     /// ffmpeg's errors, once it has ended.
@@ -74,7 +73,6 @@ impl Decoder {
         limits.check_size(&probe.path, video.width, video.height)?;
         let arguments = arguments(probe, &video, clip, options.threads);
         let (process, stdout, stderr) = Process::start("ffmpeg", &arguments, limits)?;
-        widen(&stdout);
         let (sender, timestamps) = mpsc::channel();
         let messages = std::thread::spawn(move || {
             read_messages(stderr, |line| {
@@ -256,17 +254,6 @@ fn skip_line(stream: &mut impl Read) -> io::Result<bool> {
     }
     Ok(false)
 }
-
-/// Asks for a pipe of 1 MiB: with the usual 64 KiB, two processes take turns some fifty times for a
-/// picture of 1080p.
-#[cfg(target_os = "linux")]
-fn widen(pipe: &ChildStdout) {
-    // Refused where the user has too many such pipes; slower, not wrong.
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn widen(_pipe: &ChildStdout) {}
 
 #[cfg(test)]
 mod tests {

@@ -92,6 +92,7 @@ pub fn erase(
     device: &Device,
 ) -> Result<Erasure> {
     let record = Record::open(folder)?;
+    let _claim = output::claim(folder)?;
     held::discard_unfinished(folder, cache)?;
     let held = Held::find(folder, cache, wanted, held::key(&record)?.as_ref())?;
     // A run that was killed has no tables yet.

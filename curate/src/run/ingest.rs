@@ -18,9 +18,9 @@ use crate::{
 
 /// Extensions by which videos are found in folders. A file named on the command line is taken
 /// whatever it is called.
-const VIDEOS: [&str; 17] = [
+const VIDEOS: [&str; 18] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "m2ts", "mts", "wmv", "flv",
-    "ogv", "3gp", "mxf", "vob",
+    "ogv", "3gp", "mxf", "vob", "gif",
 ];
 
 /// Extensions of images.

@@ -24,7 +24,7 @@ mod source;
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -83,7 +83,7 @@ pub fn curate(request: &Request, observer: Observer) -> Result<Record> {
     let record = settle(request)?;
     let config = &record.configuration;
     let tools = Measure::new(config, &request.device)?;
-    begin(&record, &request.output)?;
+    let _claim = begin(&record, &request.output)?;
     let sources = ingest(&files, config, request, observer)?;
     measure(&sources, &tools, request, observer)?;
 
@@ -143,17 +143,18 @@ fn settle(request: &Request) -> Result<Record> {
     Record::begun(&config)
 }
 
-/// Prepares the output folder.
-fn begin(record: &Record, output: &Path) -> Result<()> {
-    // First of all, so that whatever a killed run leaves can be told for a run's.
+/// Prepares the output folder, and keeps others out of it.
+fn begin(record: &Record, output: &Path) -> Result<Option<File>> {
     output::create_folder(output)?;
+    let claim = output::claim(output)?;
+    // First of all, so that whatever a killed run leaves can be told for a run's.
     record.write(output)?;
     for folder in FOLDERS {
         let folder = output.join(folder);
         output::create_folder(&folder)?;
         output::discard_unfinished(&folder)?;
     }
-    Ok(())
+    Ok(claim)
 }
 
 /// The sources of all files, those with the same bytes together, the first of them first.

@@ -1,7 +1,8 @@
 //! Files that appear under their names only when they are whole.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -76,6 +77,25 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     })
 }
 
+/// Keeps other runs out of a folder for as long as what it returns is alive, and no longer, however the
+/// program ends. None where the system has no locks for folders.
+///
+/// # Errors
+/// [`Error::Request`] where another run is at work in it.
+pub(crate) fn claim(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::Request(format!(
+            "another run is at work in {}; wait for it, or name another folder",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
 /// The files directly in a folder, in order; none where there is no folder.
 ///
 /// # Errors
@@ -125,4 +145,21 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         path: path.into(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_has_one_claim_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = claim(folder.path()).unwrap();
+        assert!(first.is_some());
+        let refused = claim(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("another run is at work"), "{refused}");
+        drop(first);
+        assert!(claim(folder.path()).unwrap().is_some());
+    }
 }

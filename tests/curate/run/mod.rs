@@ -3,7 +3,7 @@
 mod privacy;
 mod shots;
 
-use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path, process::Command, sync::Mutex};
 
 use burn_hunyuan_curate::{
     config::Config,
@@ -433,6 +433,32 @@ fn a_request_that_fails_at_once_leaves_nothing() {
 }
 
 /// A clip that cannot be written is counted and told.
+#[cfg(unix)]
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    films::write(&folder.path().join("a.mp4"), &films::take(1, 1.0, 60.0));
+    let out = folder.path().join("out");
+    let Some(first) = request(folder.path(), &out, config()) else {
+        return;
+    };
+    let second = Request {
+        resume: true,
+        ..first.clone()
+    };
+    let refusals = Mutex::new(Vec::new());
+    let record = run::curate(&first, &|_| {
+        let error = run::curate(&second, &|_| ControlFlow::Continue(())).unwrap_err();
+        refusals.lock().unwrap().push(error.to_string());
+        ControlFlow::Continue(())
+    });
+    assert_eq!(record.unwrap().counts.unwrap().sources, 1);
+    let refusals = refusals.into_inner().unwrap();
+    let told = "another run is at work";
+    assert!(!refusals.is_empty() && refusals.iter().all(|refusal| refusal.contains(told)));
+    curate(&second);
+}
+
 #[test]
 fn clips_that_cannot_be_written_are_counted() {
     let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

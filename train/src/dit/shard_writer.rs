@@ -203,20 +203,30 @@ impl ShardWriter {
     /// clips, and of those passed over.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file that cannot be written. More clips passed over than cached: the shards stay
+    /// unfinished, and training refuses them.
     pub fn finish(mut self) -> Result<(usize, usize)> {
         if self.begun > 0 {
             self.next_shard()?;
         }
-        if self.count_skipped > 0 {
-            let skipped = self.skipped.concat();
-            files::replace(&self.folder.join(SKIPPED), skipped)?;
+        let (clips, skipped) = (self.clips, self.count_skipped);
+        let list = self.folder.join(SKIPPED);
+        if skipped > 0 {
+            files::replace(&list, self.skipped.concat())?;
         }
         let [unfinished, finished] = [UNFINISHED, FINISHED].map(|name| self.folder.join(name));
         if unfinished.exists() {
+            if skipped > clips {
+                let all = clips + skipped;
+                let reason = format!(
+                    "{skipped} of {all} clips could not be used, more than half; see {}",
+                    list.display()
+                );
+                return Err(Error::file(&self.folder, reason));
+            }
             fs::rename(unfinished, &finished).map_err(Error::io("write", finished))?;
         }
-        Ok((self.clips, self.count_skipped))
+        Ok((clips, skipped))
     }
 
     fn caption(&mut self, name: &str, caption: &CachedCaption) {

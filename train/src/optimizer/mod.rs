@@ -26,7 +26,7 @@ pub use schedule::{Decay, Schedule};
 pub struct OptimizerConfig {
     /// The learning rate after warm-up.
     pub learning_rate: f64,
-    /// Move the matrices of the blocks by Muon's steps (arXiv 2502.16982), everything else by
+    /// Move the matrices and convolutions of the blocks by Muon's steps (arXiv 2502.16982), everything else by
     /// AdamW's. Both take the same learning rate.
     pub muon: bool,
     /// Decay of AdamW's averages of the gradient and of its square.

@@ -13,16 +13,17 @@ const ITERATIONS: usize = 5;
 /// decay (arXiv 2502.16982, section 2.2).
 const SIZE: f64 = 0.2;
 
-/// Whether Muon moves the weight: a matrix of the blocks. Embeddings, the last layer, norms and
-/// biases are AdamW's.
+/// Whether Muon moves the weight: a matrix or convolution of the blocks. Embeddings, the first and
+/// last layers, norms and biases are AdamW's.
 pub(super) fn applies(name: &str, weight: &Parameter) -> bool {
-    weight.shape.len() == 2 && name.split('.').any(|part| part.ends_with("blocks"))
+    weight.shape.len() >= 2 && name.split('.').any(|part| part.contains("block"))
 }
 
 /// The step that an average of gradients gives, in learning rates: its singular values made about
-/// one by Newton and Schulz's iteration, then scaled.
+/// one by Newton and Schulz's iteration, then scaled. A convolution is a matrix with a row for each
+/// channel that comes out.
 pub(super) fn step(average: Tensor<1>, weight: &Parameter) -> Tensor<1> {
-    let [rows, columns] = [weight.shape[0], weight.shape[1]];
+    let [rows, columns] = [weight.shape[0], weight.shape[1..].iter().product()];
     let wide = rows <= columns;
     let x: Tensor<2> = average.reshape([rows, columns]);
     let x = if wide { x } else { x.transpose() };
@@ -48,14 +49,15 @@ mod tests {
     fn a_diagonal_matrix_moves_as_its_entries_do() {
         let entries = [3.0_f32, -1.0, 0.4];
         let norm = entries.iter().map(|x| x * x).sum::<f32>().sqrt();
-        for [rows, columns] in [[3, 3], [3, 5], [5, 3]] {
+        for shape in [&[3, 3][..], &[3, 5], &[5, 3], &[3, 2, 1, 2, 1]] {
+            let [rows, columns] = [shape[0], shape[1..].iter().product()];
             let mut values = vec![0.0; rows * columns];
             for (i, x) in entries.iter().enumerate() {
                 values[i * columns + i] = *x;
             }
             let weight = Parameter {
                 values: Tensor::from_floats(values.as_slice(), &Device::flex()),
-                shape: vec![rows, columns],
+                shape: shape.to_vec(),
                 transposed: false,
             };
             let step = step(weight.values.clone(), &weight).into_data();
@@ -82,14 +84,22 @@ mod tests {
     }
 
     #[test]
-    fn only_matrices_of_blocks_are_moved() {
+    fn only_matrices_and_convolutions_of_blocks_are_moved() {
         let weight = |shape: &[usize]| Parameter {
             values: Tensor::zeros([shape.iter().product::<usize>()], &Device::flex()),
             shape: shape.to_vec(),
             transposed: false,
         };
         assert!(applies("dual_blocks.0.image.q.weight", &weight(&[2, 2])));
+        assert!(applies(
+            "decoder.mid_block.resnets.0.conv1.conv.weight",
+            &weight(&[2, 2, 3, 3, 3])
+        ));
         assert!(!applies("dual_blocks.0.image.q.bias", &weight(&[4])));
+        assert!(!applies(
+            "decoder.conv_out.conv.weight",
+            &weight(&[3, 2, 3, 3, 3])
+        ));
         assert!(!applies("final_layer.proj.weight", &weight(&[2, 2])));
     }
 }

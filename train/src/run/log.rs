@@ -24,6 +24,9 @@ pub(super) struct Log {
 impl Log {
     /// Opens the logs of a run that goes on after `step`; lines of later steps, whose work was
     /// lost, are removed.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, a log that cannot be read.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         let steps = folder.join(LOG);
         drop_later_steps(&steps, step)?;
@@ -35,11 +38,17 @@ impl Log {
     }
 
     /// A line for people.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn text(&mut self, line: &str) -> Result<()> {
         self.text.line(line)
     }
 
     /// The numbers of a step.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn step(
         &mut self,
         step: u64,
@@ -57,6 +66,9 @@ impl Log {
     }
 
     /// The numbers of an evaluation.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn evaluation(&mut self, step: u64, metrics: &Metrics) -> Result<()> {
         let mut line = record(step, metrics);
         line.insert("evaluation".into(), json!(true));

@@ -21,6 +21,9 @@ pub(super) struct EventFile {
 impl EventFile {
     /// Starts a file for a run that goes on after `step`. TensorBoard forgets what earlier files
     /// hold of later steps.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn create(folder: &Path, step: u64) -> Result<Self> {
         let seconds = now();
         let name = format!(
@@ -39,6 +42,9 @@ impl EventFile {
     }
 
     /// Adds a number.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
     pub fn scalar(&mut self, step: u64, tag: &str, value: f64) -> Result<()> {
         let mut entry = bytes(VALUE_TAG, tag.as_bytes());
         entry.extend(key(VALUE_SIMPLE, FIXED32));

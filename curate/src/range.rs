@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    ops::{Bound, RangeBounds, Sub},
+    ops::{Bound, RangeBounds},
 };
 
 /// Whether the values of a section of the configuration can be carried out; if not, which one and what is allowed:
@@ -13,11 +13,10 @@ pub(crate) type Checked = Result<(), String>;
 /// which is JSON, could not hold it.
 pub(crate) fn within<T>(key: &str, value: T, range: impl RangeBounds<T>) -> Checked
 where
-    T: Copy + Display + PartialOrd + Sub<Output = T>,
+    T: Display + PartialOrd,
 {
-    // What is not finite less itself is not a number, and that has no order.
-    let zero = value - value;
-    let finite = zero.partial_cmp(&zero).is_some();
+    // By way of its text, for want of a conversion that whole numbers of all sizes have.
+    let finite = value.to_string().parse().is_ok_and(f64::is_finite);
     if finite && range.contains(&value) {
         return Ok(());
     }

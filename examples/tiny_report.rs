@@ -22,9 +22,6 @@ use burn_hunyuan_vae::{Vae, quality::psnr};
 use clap::Parser;
 use image::RgbImage;
 
-/// Decides the scenes; training had another.
-const SEED: u64 = 2024;
-
 /// What is counted.
 const FACTS: [&str; 5] = ["colour", "motion", "shape", "background", "all four"];
 
@@ -43,6 +40,9 @@ struct Options {
     /// Guidance scale [default: the built-in model's]
     #[arg(long)]
     cfg: Option<f64>,
+    /// Decides the scenes; training had another
+    #[arg(long, default_value_t = 2024)]
+    seed: u64,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut generated, mut reconstructed) = ([0.0; FACTS.len()], [0.0; FACTS.len()]);
     let (mut psnrs, mut seconds) = (Vec::new(), Vec::new());
     for index in 0..prompts as u64 {
-        let scene = held_out_scene(SEED, index);
+        let scene = held_out_scene(options.seed, index);
         let prompt = plain_caption(&scene);
         let defaults = Request::tiny(&prompt).with_seed(index);
         let request = Request {

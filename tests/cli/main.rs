@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+#[cfg(feature = "train")]
+mod cache;
 #[cfg(feature = "curate")]
 mod curate;
 #[cfg(all(feature = "curate", feature = "train"))]

@@ -266,10 +266,10 @@ impl Scene {
     }
 }
 
-/// A motion. A spin, which changes the fewest pixels and is learned last, is drawn three times as
-/// often as any other.
+/// A motion. A spin, which changes the fewest pixels and is learned last, is drawn six times as often
+/// as any other.
 fn often_a_spin(rng: &mut impl Rng) -> Motion {
-    match rng.random_bool(0.2) {
+    match rng.random_bool(0.4) {
         true => Motion::Spin,
         false => Motion::random(rng),
     }

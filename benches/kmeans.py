@@ -2,7 +2,10 @@
 
     python benches/kmeans.py [--points 100000] [--width 512] [--clusters 1000] [--iterations 10]
 
-The points lie around random centres, as embeddings of clips do around concepts.
+The points lie around random centres, as embeddings of clips do around concepts. Prints seconds by the
+clock and by the processor. On a machine that is used by others, compare the processor's on one core:
+
+    RAYON_NUM_THREADS=1 OMP_NUM_THREADS=1 taskset -c 0 python benches/kmeans.py
 """
 
 import argparse
@@ -26,10 +29,14 @@ arguments = arguments.parse_args()
 
 
 def timed(what, fit):
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     iterations, inertia = fit()
-    seconds = time.perf_counter() - start
-    print(f"scikit-learn  {what:<28}{seconds:>8.2f} s {iterations:>5} iterations   inertia {inertia:.6e}", flush=True)
+    seconds, used = time.perf_counter() - start, time.process_time() - busy
+    print(
+        f"scikit-learn  {what:<28}{seconds:>8.2f} s {used:>8.2f} s of the processor {iterations:>5} iterations"
+        f"   inertia {inertia:.6e}",
+        flush=True,
+    )
 
 
 def lloyd():

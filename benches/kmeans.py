@@ -20,6 +20,13 @@ import sklearn
 from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin_min
 
+# glibc keeps what is freed, as `burn-hunyuan` has it do in its main.rs.
+AS_THE_PROGRAM = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+
 arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("--points", type=int, default=100_000)
 arguments.add_argument("--width", type=int, default=512)
@@ -74,4 +81,5 @@ with tempfile.TemporaryDirectory() as folder:
     (folder / "sizes.txt").write_text(f"{arguments.width} {arguments.iterations}")
     del points, start
     command = ["cargo", "bench", "--package", "burn-hunyuan", "--bench", "kmeans", "--", str(folder)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+    environment = {**os.environ, **AS_THE_PROGRAM}
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent, env=environment)

@@ -1,7 +1,7 @@
 """How well dissolves and fades are found: `burn-hunyuan scenes --transitions` on videos made with
 known ones.
 
-Usage: python benches/transitions.py [--binary PATH] [--pairs N] [--seed N] [VIDEO…]
+Usage: python benches/transitions.py [--binary PATH] [--pairs N] [--seed N] [--transnet FILE] [VIDEO…]
 
 Shots are four seconds of 640x360 at 24 pictures a second: three views (whole, and two quarters, one
 mirrored) of each piece of the given videos, which should hold no transition of their own, and moving
@@ -74,8 +74,8 @@ def join(first, second, effect, length, target):
     return begin, begin + length
 
 
-def found(binary, video):
-    command = [binary, "scenes", str(video), "--transitions"]
+def found(finder, video):
+    command = [*finder, str(video)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [(int(m[2]) - 1, int(m[3])) for m in LINE.finditer(text)]
 
@@ -91,8 +91,12 @@ def main():
     parser.add_argument("--binary", default="target/release/burn-hunyuan")
     parser.add_argument("--pairs", type=int, default=8, help="for each kind and length")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--transnet", help="weights of TransNetV2, which then finds them")
     parser.add_argument("videos", nargs="*", type=Path)
     arguments = parser.parse_args()
+    finder = [arguments.binary, "scenes", "--transitions"]
+    if arguments.transnet:
+        finder += ["--transnet", arguments.transnet, "--device", "flex"]
     chance = random.Random(arguments.seed)
     recalled, right, wrong = Counter(), 0, Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -103,15 +107,15 @@ def main():
             for length in LENGTHS:
                 for _ in range(arguments.pairs):
                     truth = join(*chance.sample(clean, 2), effect, length, target)
-                    results = [hits(result, truth) for result in found(arguments.binary, target)]
+                    results = [hits(result, truth) for result in found(finder, target)]
                     recalled[kind, length] += any(results)
                     right += sum(results)
                     wrong["beside a transition"] += len(results) - sum(results)
         for _ in range(2 * arguments.pairs):
             join(*chance.sample(clean, 2), None, 0, target)
-            wrong["with a cut"] += len(found(arguments.binary, target))
+            wrong["with a cut"] += len(found(finder, target))
         for shot in clean:
-            wrong["in a shot alone"] += len(found(arguments.binary, shot))
+            wrong["in a shot alone"] += len(found(finder, shot))
     print(f"{len(clean)} shots, {len(PATTERNS)} of them drawn")
     print("| pictures |", " | ".join(map(str, LENGTHS)), "|")
     for kind in KINDS:

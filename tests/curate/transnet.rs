@@ -2,11 +2,12 @@
 
 use burn_hunyuan_curate::{
     media::FrameRate,
-    scenes::{LearnedFinder, Position, TransNetConfig, TransitionFinder},
+    scenes::{LearnedFinder, Position, TransNet, TransNetConfig, TransitionFinder},
 };
 use image::{Rgb, RgbImage};
+use std::path::Path;
 
-use crate::common::{Fixture, device};
+use crate::common::{Fixture, device, values};
 
 /// The frames that `tests/reference/transnet.py` draws.
 fn frames(count: u32) -> Vec<RgbImage> {
@@ -44,6 +45,33 @@ fn parity() {
         }
     }
     assert!(network.predict(&[]).is_empty());
+}
+
+/// The published weights, read from the package's own file, on real videos.
+#[test]
+#[ignore = "needs the fixture that `python tests/reference/transnet.py official VIDEO…` writes"]
+fn published_weights() {
+    let Some(device) = device() else { return };
+    let fixture = Fixture::open("transnet_official.safetensors");
+    let config = fixture.config();
+    let weights = Path::new(config["weights"].as_str().unwrap());
+    let network = TransNet::load(weights, &device).unwrap();
+    for video in 0..config["videos"].as_u64().unwrap() {
+        let frames = values(&fixture.tensor::<4>(&format!("{video}.frames"), &device));
+        let bytes: Vec<u8> = frames.iter().map(|&value| value as u8).collect();
+        let pictures = bytes.chunks_exact(48 * 27 * 3);
+        let pictures: Vec<RgbImage> = pictures
+            .map(|picture| RgbImage::from_raw(48, 27, picture.into()).unwrap())
+            .collect();
+        let expected = fixture.tensor::<2>(&format!("{video}.probabilities"), &device);
+        let ours = network.predict(&pictures).concat();
+        let expected = values(&expected);
+        assert_eq!(ours.len(), expected.len());
+        let differences = ours.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let greatest = differences.fold(0.0, f32::max);
+        println!("{} pictures: {greatest:.1e}", pictures.len());
+        assert!(greatest <= 1e-4, "{greatest}");
+    }
 }
 
 /// Picture by picture the same transitions are found as in the probabilities of all at once.

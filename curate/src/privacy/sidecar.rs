@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Date;
+use super::{Date, scrub, scrub_value};
 use crate::{Error, Result, config};
 
 /// The file beside a source: `film.mp4` is described by `film.mp4.json`, `film.mp4.toml`,
@@ -68,6 +68,22 @@ impl Sidecar {
             source.with_extension("json"),
             source.with_extension("toml"),
         ]
+    }
+
+    /// Without e-mail addresses, phone numbers, account numbers and positions in caption and metadata;
+    /// see [`scrub`].
+    pub fn scrubbed(self) -> Self {
+        let metadata = Value::Object(self.metadata.into_iter().collect());
+        let metadata = match scrub_value(&metadata) {
+            Value::Object(fields) => fields.into_iter().collect(),
+            _ => BTreeMap::new(),
+        };
+        let caption = self.caption.as_deref().map(scrub);
+        Self {
+            caption,
+            metadata,
+            ..self
+        }
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self> {

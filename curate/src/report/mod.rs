@@ -3,7 +3,7 @@
 mod charts;
 mod page;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use charts::funnel;
 
@@ -12,16 +12,21 @@ use crate::{
     run::{Plan, Record, output},
 };
 
-/// Name of the report in an output folder.
-pub const FILE: &str = "report.html";
+/// Where the report of a run is: within its output folder, so that
+/// [`erase`](crate::privacy::erase()) finds the thumbnails in it.
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join("report.html")
+}
 
-/// Writes the report of the run in `folder` to `path`.
+/// Writes the report of the run in `folder`; where it is.
 ///
 /// # Errors
 /// If the folder holds no finished run, or the page cannot be written.
-pub fn write(folder: &Path, path: &Path) -> Result<()> {
+pub fn write(folder: &Path) -> Result<PathBuf> {
     let record = Record::open(folder)?;
     let plan = Plan::read(folder)?;
     let page = page::page(folder, &record, &plan)?;
-    output::write(path, page.as_bytes())
+    let path = path(folder);
+    output::write(&path, page.as_bytes())?;
+    Ok(path)
 }

@@ -10,9 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::fault::guarded;
 use crate::{
     Error, Result,
-    privacy::{self, Date, Pseudonyms, Sidecar, scrub, scrub_value},
+    privacy::{self, Date, Pseudonyms, Sidecar},
     tiers::Medium,
 };
 
@@ -161,11 +162,18 @@ impl Ingest {
     /// # Errors
     /// Only [`Error::Interrupted`], where `read` breaks.
     pub fn source(&self, path: &Path, read: impl Fn(u64) -> ControlFlow<()>) -> Result<Found> {
-        let hashed = match sha256(path, read) {
+        let hashed = match guarded(path, || sha256(path, read)) {
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             hashed => hashed,
         };
-        let sidecar = Sidecar::of(path);
+        let sidecar = guarded(path, || {
+            let sidecar = Sidecar::of(path)?;
+            Ok(if self.scrub {
+                sidecar.scrubbed()
+            } else {
+                sidecar
+            })
+        });
         if let Err(error) = &sidecar {
             // What it says is for who runs this, not for the tables.
             tracing::warn!("{error}");
@@ -185,16 +193,11 @@ impl Ingest {
         let sidecar = sidecar.unwrap_or_default();
         let id = match &sha256 {
             Some(sha256) => sha256[..ID_DIGITS].to_string(),
-            None => super::hex(&Sha256::digest(pseudonym(&name)))[..ID_DIGITS].to_string(),
+            None => unread_id(&pseudonym(&name)),
         };
-        let scrubbed = |text: String| if self.scrub { scrub(&text) } else { text };
         let metadata = (!sidecar.metadata.is_empty()).then(|| {
             let metadata = sidecar.metadata.into_iter().collect();
-            let metadata = serde_json::Value::Object(metadata);
-            match self.scrub {
-                true => scrub_value(&metadata).to_string(),
-                false => metadata.to_string(),
-            }
+            serde_json::Value::Object(metadata).to_string()
         });
         let source = Source {
             id,
@@ -209,7 +212,7 @@ impl Ingest {
             consent: sidecar.consent,
             retention: sidecar.retention,
             expired: sidecar.retention.is_some_and(|last| last < self.today),
-            caption: sidecar.caption.map(scrubbed),
+            caption: sidecar.caption,
             metadata,
             error,
             name: pseudonym(&name),
@@ -217,6 +220,11 @@ impl Ingest {
         let path = path.into();
         Ok(Found { source, path })
     }
+}
+
+/// The id of a file that could not be read: by its name in the tables.
+pub(super) fn unread_id(name: &str) -> String {
+    super::hex(&Sha256::digest(name))[..ID_DIGITS].to_string()
 }
 
 /// SHA-256 of a file, and its size. `read` hears of the bytes read since it was last called, and can
@@ -363,5 +371,17 @@ mod tests {
             );
         }
         assert_eq!(good.error, None);
+    }
+
+    #[test]
+    fn a_fault_of_the_program_stands_in_the_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = touch(folder.path(), "film.mp4", "abc");
+        let ingest = Ingest::new(&privacy::Config::default()).unwrap();
+        let found = ingest.source(&path, |_| panic!("on purpose"));
+        let source = found.unwrap().source;
+        assert_eq!(source.sha256, None);
+        let error = source.error.unwrap();
+        assert!(error.ends_with("this is a fault of the program"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageFormat, imageops};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Found, Meter, Observer, Plan, Request, Stage, in_parallel, output};
+use super::{Found, Meter, Observer, Plan, Request, Stage, fault::guarded, in_parallel, output};
 use crate::{
     Error, Result, config,
     media::{self, CutOptions},
@@ -40,7 +40,10 @@ pub(super) fn write_files(
     let meter = Meter::new(observer, Stage::Cut, rows.len() as u64);
     let errors = in_parallel(request.jobs, &rows, |row| {
         let error = match found.get(text(row, "source")) {
-            Some(found) => write_file(found, row, &request.output, config).err(),
+            Some(found) => {
+                let write = || write_file(found, row, &request.output, config);
+                guarded(&found.path, write).err()
+            }
             // Of an earlier run into the same folder; its files are there.
             None => None,
         };

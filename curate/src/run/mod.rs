@@ -10,6 +10,7 @@
 //! the two lies a file for each source, its [`Shard`]: what a killed run has finished.
 
 mod clip;
+mod fault;
 mod ingest;
 mod keep;
 mod measure;
@@ -40,6 +41,7 @@ pub use record::{Counts, Record};
 pub use shard::{Measured, Shard};
 
 use crate::{Error, Result, config, privacy::Date};
+use ingest::unread_id;
 use progress::{Meter, in_parallel};
 
 /// The output folder and those within, which hold all that a run writes.
@@ -218,6 +220,18 @@ fn measure(
         };
         shard.write(&request.output)
     })?;
+    forget_unread(sources, &request.output)
+}
+
+/// Removes the shards of files that an earlier run could not read and this one has read.
+fn forget_unread(sources: &[Vec<Found>], output: &Path) -> Result<()> {
+    let found = sources.iter().flatten().map(|found| &found.source);
+    for read in found.filter(|source| source.sha256.is_some()) {
+        let stale = Shard::path(output, &unread_id(&read.name));
+        if stale.exists() {
+            output::remove(&stale)?;
+        }
+    }
     Ok(())
 }
 

@@ -1,16 +1,12 @@
 //! From a source's row to the rows of its clips.
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    path::Path,
-    sync::mpsc,
-    thread,
-};
+use std::{path::Path, sync::mpsc, thread};
 
 use image::GrayImage;
 
 use super::{
     Found, Measure, Measured, Media, Shard, Source,
+    fault::{fault, guarded},
     measure::Picked,
     output,
     pending::{Pending, Shot},
@@ -50,17 +46,16 @@ pub(super) fn measure(
         bytes,
         told: 0,
     };
-    // A panic is a fault of the program, and no reason to leave the other sources. The shard has its
-    // clips only when all are done, so it is sound in any case.
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+    // The shard has its clips only when all are done, so it is sound after a panic as well.
+    let result = guarded(&found.path, || {
         match (&found.source.error, found.source.kind) {
             // The row has it already.
             (Some(_), _) => Ok(()),
             (None, Medium::Image) => image(found, measure, output, &mut shard),
             (None, Medium::Video) => video(found, measure, output, &mut told, &mut shard),
         }
-    }));
-    match result.unwrap_or_else(|_| Err(fault(&found.path))) {
+    });
+    match result {
         Ok(()) => {}
         Err(Error::Interrupted) => return Err(Error::Interrupted),
         Err(error) if error.is_of_output() => return Err(error),
@@ -68,13 +63,6 @@ pub(super) fn measure(
     }
     told.all()?;
     Ok(shard)
-}
-
-fn fault(path: &Path) -> Error {
-    Error::Unusable {
-        path: path.into(),
-        problem: "measuring it failed; this is a fault of the program".into(),
-    }
 }
 
 /// An error where no even sides are left of pictures, which the clips that are written have.

@@ -31,6 +31,7 @@ mod learned;
 mod list;
 mod position;
 mod shots;
+mod sketch;
 mod stats;
 mod threshold;
 mod transitions;

@@ -12,7 +12,10 @@ use burn::tensor::Device;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{LearnedFinder, Position, TransNet};
+use super::{
+    LearnedFinder, Position, TransNet,
+    sketch::{Sketch, contrast, dot, likeness, place},
+};
 use crate::{
     Error, Result,
     media::FrameRate,
@@ -185,19 +188,6 @@ struct Candidate {
     end: Position,
 }
 
-/// What is kept of a picture.
-#[derive(Debug)]
-struct Sketch {
-    position: Position,
-    /// Means over cells, three channels each.
-    cells: Vec<f32>,
-    /// Mean squared difference between neighbouring pixels.
-    detail: f64,
-}
-
-/// Cells of a sketch, across and down.
-const CELLS: (usize, usize) = (32, 18);
-
 /// Finds gradual transitions in pictures that come one after the other.
 pub trait TransitionFinder: Send {
     /// Looks at the next picture: 8-bit RGB, of some 256 pixels on the longer side. Returns the
@@ -211,11 +201,7 @@ pub trait TransitionFinder: Send {
 impl TransitionFinder for TransitionDetector {
     fn process(&mut self, position: Position, picture: &RgbImage) -> Vec<Transition> {
         let longest = self.lengths.last().copied().unwrap_or(0);
-        self.window.push_back(Sketch {
-            position,
-            cells: cells(picture),
-            detail: detail(picture),
-        });
+        self.window.push_back(Sketch::new(position, picture));
         self.positions.push_back(position);
         while self.window.len() > longest + 1 {
             self.window.pop_front();
@@ -334,76 +320,3 @@ impl TransitionDetector {
 /// Standard deviation in levels below which a picture is an even surface; one with less than a
 /// third of the other end's is on the way to one.
 const EVEN: f64 = 6.0;
-
-/// How far along the way a picture lies, and how far beside it, as shares of the way's length.
-fn place(here: &[f32], first: &[f32], way: &[f32], squared: f64) -> (f64, f64) {
-    let (mut along, mut length) = (0.0f32, 0.0f32);
-    for ((here, first), way) in here.iter().zip(first).zip(way) {
-        let step = here - first;
-        along += step * way;
-        length += step * step;
-    }
-    let along = f64::from(along) / squared;
-    let beside = (f64::from(length) / squared - along * along)
-        .max(0.0)
-        .sqrt();
-    (along, beside)
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let products = a.iter().zip(b).map(|(a, b)| f64::from(a * b));
-    products.sum()
-}
-
-fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len() as f64
-}
-
-/// Standard deviation.
-fn contrast(values: &[f32]) -> f64 {
-    covariance(values, values).max(0.0).sqrt()
-}
-
-fn covariance(a: &[f32], b: &[f32]) -> f64 {
-    dot(a, b) / a.len() as f64 - mean(a) * mean(b)
-}
-
-/// Pearson's correlation.
-fn likeness(a: &[f32], b: &[f32]) -> f64 {
-    covariance(a, b) / (contrast(a) * contrast(b)).max(f64::MIN_POSITIVE)
-}
-
-/// Means over cells of about equal size.
-fn cells(picture: &RgbImage) -> Vec<f32> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let (across, down) = CELLS;
-    let mut sums = vec![0u32; 3 * across * down];
-    let mut counts = vec![0u32; across * down];
-    for (y, row) in picture.as_raw().chunks_exact(3 * width).enumerate() {
-        let cells = y * down / height * across;
-        for (x, pixel) in row.chunks_exact(3).enumerate() {
-            let cell = cells + x * across / width;
-            counts[cell] += 1;
-            for (sum, &value) in sums[3 * cell..].iter_mut().zip(pixel) {
-                *sum += u32::from(value);
-            }
-        }
-    }
-    let counts = counts.iter().flat_map(|&count| [count.max(1); 3]);
-    let means = sums
-        .iter()
-        .zip(counts)
-        .map(|(&sum, count)| sum as f32 / count as f32);
-    means.collect()
-}
-
-/// Mean squared difference of green between neighbours, across and down.
-fn detail(picture: &RgbImage) -> f64 {
-    let stride = 3 * picture.width() as usize;
-    let green = &picture.as_raw()[1..];
-    let sum = |step: usize| -> u64 {
-        let pairs = green.iter().zip(green.iter().skip(step)).step_by(3);
-        pairs.map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
-    };
-    (sum(3) + sum(stride)) as f64 / (picture.width() * picture.height()) as f64
-}

@@ -1,13 +1,16 @@
 //! The whole pipeline: footage in, decisions with their reasons out.
 
+mod faults;
 mod privacy;
+mod requests;
 mod shots;
 
-use std::{collections::BTreeSet, fs, ops::ControlFlow, path::Path, process::Command, sync::Mutex};
+use std::{fs, ops::ControlFlow, path::Path};
 
 use burn_hunyuan_curate::{
     config::Config,
     media::{Limits, probe},
+    report,
     run::{self, Plan, Record, Request},
     tables::{Row, number, text},
     tiers,
@@ -17,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::{
     common, films,
+    footage::ffmpeg,
     overlays::letters::{self, Backing, Look},
 };
 
@@ -65,6 +69,7 @@ fn footage() -> TempDir {
     fs::write(at("cut-off.mp4"), &whole[..whole.len() / 2]).unwrap();
     fs::write(at("no-film.mp4"), "this is a text").unwrap();
     fs::write(at("empty.mkv"), "").unwrap();
+    ffmpeg(&folder, "-f lavfi -i sine=d=0.5 sound.mp4");
     fs::write(at("no-image.png"), "this is another text").unwrap();
     folder
 }
@@ -193,7 +198,7 @@ fn footage_comes_out_sorted_with_reasons() {
     errors_stand_in_rows(&plan);
     files_are_those_of_kept_rows(out.path(), &plan);
     let counts = record.counts.clone().unwrap();
-    assert_eq!(counts.sources, 17);
+    assert_eq!(counts.sources, 18);
     assert_eq!(counts.identical_sources, 1);
     assert_eq!(counts.video_funnel[0].before, clips.len());
     assert_eq!(Record::read(out.path()).unwrap(), Some(record));
@@ -203,8 +208,7 @@ fn footage_comes_out_sorted_with_reasons() {
         story.contains("FAILS  duplicates") && story.contains(text(other, "id")),
         "{story}"
     );
-    let page = out.path().join("page.html");
-    burn_hunyuan_curate::report::write(out.path(), &page).unwrap();
+    let page = report::write(out.path()).unwrap();
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("data:image/jpeg;base64,"));
     // From the first tier and, of what is in it, from the next ones.
@@ -231,6 +235,8 @@ fn errors_stand_in_rows(plan: &Plan) {
     for name in ["cut-off.mp4", "no-film.mp4", "empty.mkv", "no-image.png"] {
         assert!(!text(source(name), "error").is_empty(), "{name}");
     }
+    let sound = text(source("sound.mp4"), "error");
+    assert_eq!(sound, "holds audio but no video");
     for name in ["other.mp4", "same.mp4", "picture.png"] {
         assert_eq!(text(source(name), "error"), "", "{name}");
     }
@@ -274,260 +280,4 @@ fn files_are_those_of_kept_rows(out: &Path, plan: &Plan) {
     let written = |folder: &str| fs::read_dir(out.join(folder)).unwrap().count();
     assert_eq!(written("clips") + written("images"), files);
     assert_eq!(written("thumbnails"), plan.clips.len() + plan.images.len());
-}
-
-/// Pictures too small for a clip are an error of their source, and the run goes on.
-#[test]
-fn tiny_pictures_are_told() {
-    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let at = |name: &str| footage.path().join(name);
-    let sizes = [(1, 1), (300, 1), (1, 40), (3, 1), (2, 2), (2, 50), (90, 3)];
-    for (width, height) in sizes {
-        let name = format!("{width}x{height}");
-        RgbImage::new(width, height)
-            .save(at(&format!("{name}.png")))
-            .unwrap();
-        let source = format!("testsrc=s={name}:d=1:r=8,format=yuv444p");
-        let done = Command::new("ffmpeg")
-            .args(["-v", "error", "-f", "lavfi", "-i", &source, "-c:v", "ffv1"])
-            .arg(at(&format!("{name}.mkv")))
-            .status();
-        assert!(done.unwrap().success(), "{name}");
-    }
-    let Some(request) = request(footage.path(), out.path(), config()) else {
-        return;
-    };
-    curate(&request);
-    let plan = Plan::read(out.path()).unwrap();
-    assert_eq!(plan.sources.len(), 2 * sizes.len());
-    for (width, height) in sizes {
-        for kind in ["png", "mkv"] {
-            let name = format!("/{width}x{height}.{kind}");
-            let row = plan
-                .sources
-                .iter()
-                .find(|row| text(row, "name").ends_with(&name));
-            let error = text(row.unwrap(), "error");
-            let expected = match width.min(height) {
-                1 => format!("pictures of {width}x{height}; at least 2x2 pixels are needed"),
-                _ => String::new(),
-            };
-            assert_eq!(error, expected, "{name}");
-        }
-    }
-    assert_eq!(plan.images.len(), 3);
-}
-
-/// Tiers, duplicates, clusters and concepts can change on resume: the tables are those of a fresh
-/// run, and nothing is measured again.
-#[test]
-fn what_is_decided_last_can_change_on_resume() {
-    let footage = tempfile::tempdir().unwrap();
-    let (resumed, fresh) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let at = |name: &str| footage.path().join(name);
-    films::write(&at("film.mp4"), &films::take(71, 3.0, 60.0));
-    films::filtered(&at("film.mp4"), &at("copy.mp4"), "scale=304:172", 30);
-    for seed in [72, 73] {
-        films::ground(seed)
-            .save(at(&format!("{seed}.png")))
-            .unwrap();
-    }
-    let Some(first) = request(footage.path(), resumed.path(), config()) else {
-        return;
-    };
-    curate(&first);
-    let measured = |folder: &str| -> Vec<_> {
-        let entries = fs::read_dir(resumed.path().join(folder)).unwrap();
-        let written =
-            |entry: fs::DirEntry| (entry.path(), entry.metadata().unwrap().modified().unwrap());
-        let mut written: Vec<_> = entries.map(|entry| written(entry.unwrap())).collect();
-        written.sort();
-        written
-    };
-    let before = (measured("sources"), measured("thumbnails"));
-    assert_eq!(
-        fs::read_dir(resumed.path().join("images")).unwrap().count(),
-        2
-    );
-
-    let mut other = config();
-    // No image is large enough, and the smaller film counts no longer as a copy.
-    for rule in other.tiers.iter_mut().flat_map(|tier| &mut tier.rules) {
-        match rule.column.as_str() {
-            "short_side" => rule.min = Some(160.0),
-            "seconds" => rule.min = Some(1.0),
-            _ => {}
-        }
-    }
-    other.tiers.retain(|tier| tier.kind == tiers::Medium::Video);
-    other.duplicates.threshold = 1.0;
-    other.concepts.temperature = 0.0;
-    other.clusters.seed = 1;
-    let changed = Request {
-        config: other.clone(),
-        resume: true,
-        ..first.clone()
-    };
-    curate(&changed);
-    assert_eq!((measured("sources"), measured("thumbnails")), before);
-    curate(&request(footage.path(), fresh.path(), other).unwrap());
-    for name in [
-        "clips.parquet",
-        "images.parquet",
-        "sources.parquet",
-        "manifest.jsonl",
-        "run.json",
-    ] {
-        let read = |folder: &TempDir| fs::read(folder.path().join(name)).unwrap();
-        assert!(read(&resumed) == read(&fresh), "{name}");
-    }
-    for folder in ["clips", "images"] {
-        let names = |out: &TempDir| -> BTreeSet<_> {
-            let entries = fs::read_dir(out.path().join(folder)).unwrap();
-            entries.map(|entry| entry.unwrap().file_name()).collect()
-        };
-        assert_eq!(names(&resumed), names(&fresh), "{folder}");
-    }
-    assert_eq!(
-        fs::read_dir(resumed.path().join("clips")).unwrap().count(),
-        2
-    );
-
-    let mut measuring = config();
-    measuring.clips.longest = 3.5;
-    let refused = Request {
-        config: measuring,
-        ..changed
-    };
-    let error = run::curate(&refused, &|_| ControlFlow::Continue(())).unwrap_err();
-    assert!(
-        error.to_string().contains("another configuration"),
-        "{error}"
-    );
-}
-
-/// What cannot be carried out leaves no output that would stand in the way of the next try.
-#[test]
-fn a_request_that_fails_at_once_leaves_nothing() {
-    let footage = tempfile::tempdir().unwrap();
-    let out = footage.path().join("out");
-    films::ground(81)
-        .save(footage.path().join("picture.png"))
-        .unwrap();
-    let mut no_weights = config();
-    no_weights.aesthetics.clip = Some(footage.path().join("absent.safetensors"));
-    let mut no_number = config();
-    no_number.transitions.longest = f64::NAN;
-    for (config, said) in [
-        (no_weights, "absent.safetensors"),
-        (no_number, "[transitions] longest"),
-    ] {
-        let Some(request) = request(footage.path(), &out, config) else {
-            return;
-        };
-        let error = run::curate(&request, &|_| ControlFlow::Continue(())).unwrap_err();
-        assert!(error.to_string().contains(said), "{error}");
-        assert!(!out.exists(), "{said}");
-    }
-    curate(&request(footage.path(), &out, config()).unwrap());
-}
-
-/// A clip that cannot be written is counted and told.
-#[cfg(unix)]
-#[test]
-fn two_runs_do_not_share_a_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    films::write(&folder.path().join("a.mp4"), &films::take(1, 1.0, 60.0));
-    let out = folder.path().join("out");
-    let Some(first) = request(folder.path(), &out, config()) else {
-        return;
-    };
-    let second = Request {
-        resume: true,
-        ..first.clone()
-    };
-    let refusals = Mutex::new(Vec::new());
-    let record = run::curate(&first, &|_| {
-        let error = run::curate(&second, &|_| ControlFlow::Continue(())).unwrap_err();
-        refusals.lock().unwrap().push(error.to_string());
-        ControlFlow::Continue(())
-    });
-    assert_eq!(record.unwrap().counts.unwrap().sources, 1);
-    let refusals = refusals.into_inner().unwrap();
-    let told = "another run is at work";
-    assert!(!refusals.is_empty() && refusals.iter().all(|refusal| refusal.contains(told)));
-    curate(&second);
-}
-
-#[test]
-fn clips_that_cannot_be_written_are_counted() {
-    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for seed in [82, 83] {
-        let path = footage.path().join(format!("{seed}.png"));
-        films::ground(seed).save(path).unwrap();
-    }
-    let Some(request) = request(footage.path(), out.path(), config()) else {
-        return;
-    };
-    // The file goes when it has been measured.
-    let observer = |progress: run::Progress| {
-        if progress.stage == run::Stage::Plan {
-            let _ = fs::remove_file(footage.path().join("82.png"));
-        }
-        ControlFlow::Continue(())
-    };
-    let record = run::curate(&request, &observer).unwrap();
-    assert_eq!(record.counts.unwrap().files_with_errors, 1);
-    let plan = Plan::read(out.path()).unwrap();
-    let told = text(only(&plan.images, "82.png"), "file_error");
-    assert!(told.contains("cannot read it"), "{told}");
-    let manifest = fs::read_to_string(out.path().join("manifest.jsonl")).unwrap();
-    assert_eq!(manifest.lines().count(), 1);
-}
-
-#[test]
-fn hostile_names_stay_within_the_output() {
-    let folder = tempfile::tempdir().unwrap();
-    let inputs = folder.path().join("in");
-    let out = folder.path().join("out");
-    films::write(&inputs.join("a.mp4"), &films::take(41, 1.0, 60.0));
-    let names = [
-        "-i.mp4",
-        "concat:a.mp4|b.mp4",
-        "%2e%2e%2f%2e%2e%2fescape.mp4",
-        "a'; touch escaped; '.mp4",
-        "$(touch escaped).mp4",
-        "<script>alert(1)<.mp4",
-        "new\nline.mp4",
-    ];
-    for (name, seed) in names.iter().zip(42..) {
-        let path = inputs.join(if name.ends_with(".mp4") {
-            name.to_string()
-        } else {
-            format!("{name}.mp4")
-        });
-        films::write(&inputs.join("next.mp4"), &films::take(seed, 1.0, 60.0));
-        fs::rename(inputs.join("next.mp4"), &path).unwrap();
-        fs::write(
-            path.with_extension("json"),
-            r#"{"id": "../../escape", "caption": "<b>"}"#,
-        )
-        .unwrap();
-    }
-    let Some(request) = request(&inputs, &out, config()) else {
-        return;
-    };
-    curate(&request);
-    let plan = Plan::read(&out).unwrap();
-    assert_eq!(plan.clips.len(), names.len() + 1, "{:#?}", plan.sources);
-    let entries = |folder: &Path| fs::read_dir(folder).unwrap().count();
-    assert_eq!(
-        entries(folder.path()),
-        2,
-        "the input and the output, nothing else"
-    );
-    assert_eq!(entries(&inputs), 2 * names.len() + 1);
-    let page = out.join("report.html");
-    burn_hunyuan_curate::report::write(&out, &page).unwrap();
-    assert!(!fs::read_to_string(page).unwrap().contains("<script>"));
 }

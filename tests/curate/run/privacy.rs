@@ -4,7 +4,7 @@ use std::fs;
 
 use burn_hunyuan_curate::{
     config::Config,
-    privacy,
+    privacy, report,
     run::{Plan, Request},
     tables::text,
 };
@@ -43,7 +43,7 @@ fn an_erased_source_was_never_there() {
         return;
     };
     curate(&request);
-    burn_hunyuan_curate::report::write(out.path(), &out.path().join("report.html")).unwrap();
+    let page = report::write(out.path()).unwrap();
     let plan = Plan::read(out.path()).unwrap();
     let jane = text(only(&plan.clips, "jane.mp4"), "id").to_string();
     let landscape = text(only(&plan.clips, "landscape.mp4"), "id").to_string();
@@ -76,6 +76,7 @@ fn an_erased_source_was_never_there() {
     assert_eq!(erasure.sources.len(), 2);
     assert_eq!(erasure.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
     assert_eq!(erasure.left, Vec::<std::path::PathBuf>::new());
+    let page = fs::read_to_string(page).unwrap();
     // Shard, thumbnail and file of each, and the cached latent.
     assert_eq!(erasure.removed.len(), 7, "{:#?}", erasure.removed);
     assert!(
@@ -113,8 +114,39 @@ fn an_erased_source_was_never_there() {
         let read = |folder: &TempDir| fs::read(folder.path().join(table)).unwrap();
         assert!(read(&out) == read(&never), "{table}");
     }
+    let never = report::write(never.path()).unwrap();
+    assert!(page == fs::read_to_string(never).unwrap());
     let again = privacy::erase(out.path(), None, "case 7", &resumed.device);
     assert!(again.unwrap_err().to_string().contains("nothing is held"));
+}
+
+/// An erasure that ends early, here since a table cannot be written, can be done again.
+#[test]
+fn an_erasure_that_failed_can_be_repeated() {
+    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for seed in [24, 25] {
+        let path = footage.path().join(format!("{seed}.png"));
+        films::ground(seed).save(path).unwrap();
+    }
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    curate(&request);
+    report::write(out.path()).unwrap();
+    let table = out.path().join("images.parquet");
+    fs::remove_file(&table).unwrap();
+    fs::create_dir(&table).unwrap();
+    let name = footage.path().join("24.png");
+    let erase = || privacy::erase(out.path(), None, &name.to_string_lossy(), &request.device);
+    let error = erase().unwrap_err().to_string();
+    assert!(error.contains("images.parquet"), "{error}");
+    fs::remove_dir(&table).unwrap();
+    let erasure = erase().unwrap();
+    assert_eq!(erasure.left, Vec::<std::path::PathBuf>::new());
+    let plan = Plan::read(out.path()).unwrap();
+    assert_eq!((plan.sources.len(), plan.images.len()), (1, 1));
+    let page = fs::read_to_string(report::path(out.path())).unwrap();
+    assert_eq!(page.matches("data:image/jpeg").count(), 1);
 }
 
 #[test]

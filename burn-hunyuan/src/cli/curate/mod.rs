@@ -64,13 +64,10 @@ struct Run {
 
 #[derive(Debug, Subcommand)]
 enum Question {
-    /// Write a page with the funnel, histograms and thumbnails
+    /// Write OUT/report.html, a page with the funnel, histograms and thumbnails
     Report {
         /// Output folder of a run
         out: PathBuf,
-        /// Where to write the page [default: OUT/report.html]
-        #[arg(long, short, value_name = "FILE")]
-        output: Option<PathBuf>,
     },
     /// Ask the tables clips, images and sources in SQL
     Sql {
@@ -185,11 +182,7 @@ fn summary(record: &Record, output: &Path) -> String {
 impl Question {
     fn answer(self) -> Result<()> {
         match self {
-            Self::Report { out, output } => {
-                let page = output.unwrap_or_else(|| out.join(report::FILE));
-                report::write(&out, &page)?;
-                print(page.display())
-            }
+            Self::Report { out } => print(report::write(&out)?.display()),
             Self::Sql { out, question } => print(sql(&out, &question)?.trim_end()),
             Self::Explain { out, clip } => print(tiers::explain(&out, &clip)?.trim_end()),
             Self::Erase(erase) => erase.run(),

@@ -177,7 +177,7 @@ fn vector_size(x: &CubeTensor, width: usize) -> usize {
 
 /// Units of a cube whose units add up what each of them holds: a power of two.
 fn units(client: &Client) -> u32 {
-    const UNITS: u32 = 256;
+    const UNITS: u32 = 128;
     let most = client.properties().hardware.max_units_per_cube.max(1);
     UNITS.min(1 << most.ilog2())
 }
@@ -187,25 +187,33 @@ fn cube_count(client: &Client, cubes: usize) -> CubeCount {
     cubecl::calculate_cube_count_elemwise(client, cubes, CubeDim::new_single())
 }
 
-/// The sum of `value` over a row of units: those that differ in `UNIT_POS_X`, a power of two.
-///
-/// All units of the cube, of which there are `units`, have to call it.
+/// How many sums a unit joins at a time. In twos, the units would wait for one another more often than
+/// they add.
+const JOINED: u32 = 8;
+
+/// The sum of `value` over a row of units: those that differ in `UNIT_POS_X` alone. All units of the cube,
+/// of which there are `units`, have to call it.
 #[cube]
 fn sum_of_units(value: f32, #[comptime] units: usize) -> f32 {
     let mut sums = Shared::<[f32]>::new_slice(units);
-    let place = UNIT_POS as usize;
+    let row = UNIT_POS_Y * CUBE_DIM_X;
+    let place = (row + UNIT_POS_X) as usize;
     sums[place] = value;
     sync_cube();
-    let mut half = CUBE_DIM_X / 2;
-    while half > 0 {
-        if UNIT_POS_X < half {
-            let other = sums[place + half as usize];
-            sums[place] += other;
+    let mut left = CUBE_DIM_X;
+    while left > 1 {
+        let joined = left.div_ceil(JOINED);
+        if UNIT_POS_X < joined {
+            let mut sum = sums[place];
+            for other in range_stepped(UNIT_POS_X + joined, left, joined) {
+                sum += sums[(row + other) as usize];
+            }
+            sums[place] = sum;
         }
-        half /= 2;
+        left = joined;
         sync_cube();
     }
-    sums[(UNIT_POS_Y * CUBE_DIM_X) as usize]
+    sums[row as usize]
 }
 
 /// `x` in f32, rounded to the number format `F`.

@@ -69,8 +69,10 @@ pub(super) fn rms_norm(x: CubeTensor, weight: CubeTensor, eps: f32) -> CubeTenso
 
 /// Cubes for `rows` of `width` vectors: the units of a row side by side, rows above one another.
 fn cubes(client: &Client, rows: usize, width: usize) -> (CubeCount, CubeDim) {
+    /// Vectors of a row for a unit; more where the cube has too few units.
+    const VECTORS: usize = 4;
     let units = units(client);
-    let for_row = units.min(width.next_power_of_two() as u32);
+    let for_row = units.min(width.div_ceil(VECTORS).next_power_of_two() as u32);
     let cube = CubeDim::new_2d(for_row, units / for_row);
     (cube_count(client, rows.div_ceil(cube.y as usize)), cube)
 }

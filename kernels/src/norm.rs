@@ -19,6 +19,10 @@ pub fn modulated_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, eps: f64
     if let Some(out) = crate::cpu::modulated_norm(&x, &shift, &scale, eps) {
         return out;
     }
+    #[cfg(feature = "cubecl")]
+    if let Some(out) = crate::cube::modulated_norm(&x, &shift, &scale, eps) {
+        return out;
+    }
     modulate(layer_norm(x, eps), shift, scale)
 }
 
@@ -100,6 +104,10 @@ impl RmsNorm {
         if let Some(out) = crate::cpu::rms_norm(&x, &self.weight.val(), self.eps) {
             return out;
         }
+        #[cfg(feature = "cubecl")]
+        if let Some(out) = crate::cube::rms_norm(&x, &self.weight.val(), self.eps) {
+            return out;
+        }
         self.composed(x)
     }
 
@@ -173,6 +181,14 @@ impl GroupNorm {
             };
             let (weight, bias) = (self.weight.val(), self.bias.val());
             if let Some(out) = crate::cpu::group_norm(&x, weight, bias, options) {
+                return out;
+            }
+        }
+        #[cfg(feature = "cubecl")]
+        {
+            let affine = [self.weight.val(), self.bias.val()];
+            if let Some(out) = crate::cube::group_norm(&x, affine, self.groups, self.eps, with_silu)
+            {
                 return out;
             }
         }

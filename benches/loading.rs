@@ -5,9 +5,10 @@
 //! Each case runs in a process of its own, because a peak is one number for the life of a process.
 //!
 //! A virtual machine gets memory that was free for some seconds from its host again, which can be
-//! slower than the disk. So that file reading is timed and not that, a process fills as much memory as
-//! the page cache and the model take, and ends, just before each timing, of `dd` as of ours. How fast
-//! the first of them was filled is printed too.
+//! slower than the disk. So that file reading is timed and not that, a process fills most of the memory
+//! that is free, and ends, just before each timing, of `dd` as of ours: the host takes memory back for
+//! seconds on end, from wherever it lies, so that what a load needs would not be enough. How fast memory
+//! was filled is printed too.
 
 use std::{
     io::{BufWriter, Write},
@@ -65,7 +66,8 @@ fn main() -> Result<()> {
             let size = bytes as f64 / 1e9;
             let cold = || {
                 dd(&path, &["iflag=nocache", "count=0"])?;
-                fill(&arguments[0], 3 * bytes)
+                let available = memory("/proc/meminfo", "MemAvailable")?;
+                fill(&arguments[0], available * 3 / 4)
             };
             let filled = cold()?;
             let start = Instant::now();
@@ -171,13 +173,15 @@ fn load(path: &Path, dtype: &str) -> Result<()> {
     Ok(())
 }
 
-/// The most memory that this process has held at once, in GB (Linux).
+/// The most memory that this process has held at once, in GB.
 fn peak_memory() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .ok_or("no VmHWM")?;
-    let kib: f64 = line.split_whitespace().nth(1).ok_or("no value")?.parse()?;
-    Ok(kib * 1024.0 / 1e9)
+    Ok(memory("/proc/self/status", "VmHWM")? as f64 / 1e9)
+}
+
+/// An entry of one of Linux's files about memory, in bytes.
+fn memory(file: &str, entry: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text.lines().find(|line| line.starts_with(entry));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(kib.ok_or(format!("no {entry} in {file}"))?.parse::<u64>()? << 10)
 }

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use super::{Encoding, Error, StoredTensor, Weights};
 
-/// Elements converted by one task; whole blocks of every encoding.
-const TASK: usize = 1 << 16;
+/// Elements read and converted by one task; whole blocks of every encoding.
+const TASK: usize = 1 << 18;
 /// Elements that go through f32 at a time, on the stack; whole blocks of every encoding.
 const BLOCK: usize = 1 << 10;
 
@@ -19,16 +19,12 @@ const BLOCK: usize = 1 << 10;
 trait Value: Element + Copy + Pod + Send {
     /// Its stored form.
     const STORED: Dtype;
-    fn from_le(bytes: &[u8]) -> Self;
     fn finite(self) -> bool;
     fn narrow(values: &[f32], out: &mut [Self]);
 }
 
 impl Value for f32 {
     const STORED: Dtype = Dtype::F32;
-    fn from_le(bytes: &[u8]) -> Self {
-        Self::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    }
     fn finite(self) -> bool {
         self.is_finite()
     }
@@ -41,9 +37,6 @@ macro_rules! half_value {
     ($type:ty, $stored:expr) => {
         impl Value for $type {
             const STORED: Dtype = $stored;
-            fn from_le(bytes: &[u8]) -> Self {
-                Self::from_le_bytes([bytes[0], bytes[1]])
-            }
             fn finite(self) -> bool {
                 self.is_finite()
             }
@@ -55,13 +48,6 @@ macro_rules! half_value {
 }
 half_value!(f16, Dtype::F16);
 half_value!(bf16, Dtype::BF16);
-
-/// Copies little-endian values out of a file.
-fn copy<T: Value>(bytes: &[u8], out: &mut [T]) {
-    for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
-        *value = T::from_le(bytes);
-    }
-}
 
 /// Decodes values to `T` by way of f32.
 fn convert<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]) {
@@ -82,22 +68,6 @@ fn convert<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]
 /// The bytes that `len` values take, where these are whole blocks.
 fn encoded(encoding: Encoding, len: usize) -> usize {
     len / encoding.block_len() * encoding.block_bytes()
-}
-
-/// Fills `out` from stored bytes; whether all values are finite.
-fn fill<T: Value>(encoding: Encoding, scale: f32, bytes: &[u8], out: &mut [T]) -> bool {
-    let task = |(out, bytes): (&mut [T], &[u8])| {
-        match encoding {
-            Encoding::Plain(stored) if stored == T::STORED && scale == 1.0 => copy(bytes, out),
-            encoding => convert(encoding, scale, bytes, out),
-        }
-        out.iter()
-            .fold(true, |finite, value| finite & value.finite())
-    };
-    out.par_chunks_mut(TASK)
-        .zip(bytes.par_chunks(encoded(encoding, TASK)))
-        .map(task)
-        .reduce(|| true, |a, b| a & b)
 }
 
 /// Zeros that the system has not handed out yet.
@@ -123,22 +93,30 @@ fn on_huge_pages(memory: Range<*const u8>) {
     }
 }
 
-/// Reads a tensor as `T`, with its bytes copied once.
+/// Reads a tensor as `T`. Tasks read what they convert, so that some wait for the disk while others
+/// compute; what needs no conversion is read to where it stays.
 fn read_as<T: Value>(name: &str, tensor: &StoredTensor) -> Result<TensorData, Error> {
     let mut values = zeros::<T>(tensor.elements());
     let (encoding, scale) = (tensor.encoding(), tensor.scale());
-    let (mut filled, mut finite) = (0, true);
-    if encoding.block_len() == 1 {
-        tensor.read(&mut |bytes| {
-            let end = filled + bytes.len() / encoding.block_bytes();
-            finite &= fill(encoding, scale, bytes, &mut values[filled..end]);
-            filled = end;
-        })?;
-    } else {
-        // The pieces of a read may end within a block.
-        finite = fill(encoding, scale, &tensor.bytes()?, &mut values);
-    }
-    if !finite {
+    let is_stored_so = encoding == Encoding::Plain(T::STORED) && scale == 1.0;
+    let read = |stored: &mut Vec<u8>, (task, out): (usize, &mut [T])| -> Result<bool, Error> {
+        let start = encoded(encoding, task * TASK);
+        if is_stored_so && cfg!(target_endian = "little") {
+            tensor.read_at(start, bytemuck::cast_slice_mut(out))?;
+        } else {
+            stored.resize(encoded(encoding, out.len()), 0);
+            tensor.read_at(start, stored)?;
+            convert(encoding, scale, stored, out);
+        }
+        let finite = |finite, value: &T| finite & value.finite();
+        Ok(out.iter().fold(true, finite))
+    };
+    // Tasks begin in order, so that the system can read ahead of them.
+    let tasks = values.chunks_mut(TASK).enumerate().par_bridge();
+    let is_finite = tasks
+        .map_init(Vec::new, read)
+        .try_reduce(|| true, |a, b| Ok(a & b))?;
+    if !is_finite {
         return Err(Error::NotFinite {
             path: tensor.path().to_path_buf(),
             name: name.to_string(),

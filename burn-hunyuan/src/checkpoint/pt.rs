@@ -2,7 +2,7 @@
 //! built by calling a function is skipped, whatever the function.
 
 use std::{
-    ops::Range,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,7 +25,7 @@ const WRAPPERS: [&str; 5] = [
 pub(super) fn open(path: &Path) -> Result<Weights, Error> {
     let reader = match PytorchReader::new(path) {
         Ok(reader) => reader,
-        Err(PytorchError::Io(source)) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(PytorchError::Io(source)) if source.kind() == io::ErrorKind::NotFound => {
             return Err(Error::Io {
                 path: path.to_path_buf(),
                 source,
@@ -89,24 +89,20 @@ impl Storage for Pickled {
         &self.path
     }
 
-    fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    fn read_at(&self, start: usize, bytes: &mut [u8]) -> io::Result<()> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let is_latest = latest
             .as_ref()
             .is_some_and(|latest| latest.name == self.tensor.name);
         if !is_latest {
             *latest = None; // before the next one is read, not beside it
-            let bytes = self.tensor.read().map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
             *latest = Some(Latest {
                 name: self.tensor.name.clone(),
-                bytes,
+                bytes: self.tensor.read()?,
             });
         }
         if let Some(latest) = &*latest {
-            consume(&latest.bytes[range]);
+            bytes.copy_from_slice(&latest.bytes[start..][..bytes.len()]);
         }
         Ok(())
     }

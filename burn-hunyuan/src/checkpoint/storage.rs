@@ -1,25 +1,22 @@
-//! Where bytes of weights lie, read piece by piece.
+//! Where bytes of weights lie.
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
-    ops::Range,
+    io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use memmap2::Mmap;
 
 use super::Error;
 
-/// Bytes that can be read in order, any number of times.
+/// Bytes that several threads can read at once, each where it wants.
 pub(super) trait Storage: Send + Sync {
     /// The file, for messages.
     fn path(&self) -> &Path;
 
-    /// Passes the bytes of `range` to `consume` in pieces, in order. Every piece but the last is
-    /// a multiple of 8 bytes long.
-    fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error>;
+    /// Fills `bytes` with those that begin at `start`.
+    fn read_at(&self, start: usize, bytes: &mut [u8]) -> io::Result<()>;
 }
 
 /// A file of weights. Its header is looked at through a mapping; tensors are read, because pages of a
@@ -27,11 +24,8 @@ pub(super) trait Storage: Send + Sync {
 pub(super) struct WeightsFile {
     path: PathBuf,
     map: Mmap,
-    file: Mutex<File>,
+    file: File,
 }
-
-/// Bytes read at a time: enough for all cores, little beside a model.
-const PIECE: usize = 4 << 20;
 
 impl WeightsFile {
     /// Opens `path`; no byte is read yet.
@@ -48,21 +42,13 @@ impl WeightsFile {
         Ok(Self {
             path: path.to_path_buf(),
             map,
-            file: Mutex::new(file),
+            file,
         })
     }
 
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.map
-    }
-
-    /// Fills `piece` from the bytes that begin at `start`.
-    fn read_piece(&self, start: usize, piece: &mut [u8]) -> std::io::Result<()> {
-        // Every reader says where it reads, so that none depends on where another stopped.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start as u64))?;
-        file.read_exact(piece)
     }
 }
 
@@ -71,16 +57,18 @@ impl Storage for WeightsFile {
         &self.path
     }
 
-    fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        let mut piece = vec![0; range.len().min(PIECE)];
-        for start in range.clone().step_by(PIECE) {
-            let piece = &mut piece[..PIECE.min(range.end - start)];
-            let read = self.read_piece(start, piece);
-            read.map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-            consume(piece);
+    #[cfg(unix)]
+    fn read_at(&self, start: usize, bytes: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, start as u64)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, mut start: usize, mut bytes: &mut [u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, bytes, start as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => (start, bytes) = (start + read, &mut bytes[read..]),
+            }
         }
         Ok(())
     }
@@ -107,8 +95,8 @@ impl Storage for Memory {
         &self.name
     }
 
-    fn read(&self, range: Range<usize>, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        consume(&self.bytes[range]);
+    fn read_at(&self, start: usize, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.copy_from_slice(&self.bytes[start..][..bytes.len()]);
         Ok(())
     }
 }

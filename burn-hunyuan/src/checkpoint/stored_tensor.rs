@@ -163,15 +163,31 @@ impl StoredTensor {
     /// # Errors
     /// A file that can no longer be read.
     pub fn bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(self.byte_len());
-        self.read(&mut |piece| bytes.extend_from_slice(piece))?;
+        let mut bytes = vec![0; self.byte_len()];
+        self.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Passes all bytes to `consume` in pieces of whole elements, in order.
-    pub(super) fn read(&self, consume: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
-        self.spans
-            .iter()
-            .try_for_each(|span| span.storage.read(span.range.clone(), consume))
+    /// Fills `bytes` with those that begin at `start`. Several threads may read at once.
+    ///
+    /// # Errors
+    /// A file that can no longer be read.
+    pub(super) fn read_at(&self, mut start: usize, mut bytes: &mut [u8]) -> Result<(), Error> {
+        for Span { storage, range } in &self.spans {
+            let skipped = start.min(range.len());
+            start -= skipped;
+            let here = bytes.len().min(range.len() - skipped);
+            if here == 0 {
+                continue;
+            }
+            let (now, later) = bytes.split_at_mut(here);
+            let read = storage.read_at(range.start + skipped, now);
+            read.map_err(|source| Error::Io {
+                path: storage.path().to_path_buf(),
+                source,
+            })?;
+            bytes = later;
+        }
+        Ok(())
     }
 }

@@ -253,6 +253,21 @@ fn a_resumed_run_tells_what_changed_and_keeps_its_model() {
     assert!(saved("log.txt").contains(told), "{}", saved("log.txt"));
 }
 
+/// A folder has one run at a time: a second would remove what the first is about to save.
+#[cfg(unix)]
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path(), false).unwrap();
+    for resume in [false, true] {
+        let refused = open(folder.path(), resume).err().unwrap().to_string();
+        let told = format!("{}: another run is at work", folder.path().display());
+        assert!(refused.starts_with(&told), "{refused}");
+    }
+    first.train(&mut Squares::new(STEPS, &flex())).unwrap();
+    assert!(open(folder.path(), true).is_ok());
+}
+
 /// A step without a usable loss is skipped; too many of them end the run with what is saved.
 #[test]
 fn bad_steps_are_skipped_until_there_are_too_many() {

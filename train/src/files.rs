@@ -1,7 +1,7 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, and folders that one run has for itself.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::Write,
     path::Path,
 };
@@ -43,4 +43,24 @@ pub(crate) fn replace_with(path: &Path, write: impl FnOnce(&Path) -> Result<()>)
         // A full disk needs the room; what is not there needs no removal.
         let _ = fs::remove_file(&aside);
     })
+}
+
+/// Keeps other runs out of a folder for as long as what it returns is alive, and no longer, however
+/// the program ends. None where the system has no locks for folders.
+///
+/// # Errors
+/// A folder in which another run is at work.
+pub(crate) fn claim(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            let reason =
+                "another run is at work in this folder; wait for it, or give another folder";
+            Err(Error::file(folder, reason))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }

@@ -208,6 +208,11 @@ impl Checkpoint {
         &self.folder
     }
 
+    /// Whether `state.json` has a value of this name.
+    pub fn has_state(&self, key: &str) -> bool {
+        self.state.contains_key(key)
+    }
+
     /// A value of `state.json`.
     ///
     /// # Errors

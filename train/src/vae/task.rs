@@ -275,13 +275,15 @@ impl Task for VaeTask {
         let [norm, critic_norm] = guarded(&self.device_name, norms)?;
         let mut metrics = Metrics::new(lesson.loss);
         metrics.terms = lesson.terms;
+        metrics = metrics.with("grad_norm", norm);
+        if adversarial {
+            metrics = metrics.with("discriminator_grad_norm", critic_norm);
+        }
         self.pending = Some(Pending {
             vae: (lesson.vae, norm),
             critic: adversarial.then_some((lesson.discriminator, critic_norm)),
         });
-        Ok(metrics
-            .with("grad_norm", norm)
-            .with("learning_rate", self.optimizer.learning_rate()))
+        Ok(metrics.with("learning_rate", self.optimizer.learning_rate()))
     }
 
     fn update(&mut self) -> Result<()> {
@@ -340,7 +342,10 @@ impl Task for VaeTask {
             let Networks {
                 vae, discriminator, ..
             } = &mut self.networks;
-            if let (Some(model), Some(optimizer)) = (discriminator, &mut self.critic_optimizer) {
+            // A run that had no adversarial term so far has no discriminator: it begins as new.
+            if let (Some(model), Some(optimizer)) = (discriminator, &mut self.critic_optimizer)
+                && Optimizer::is_in(checkpoint, "discriminator")
+            {
                 *model = optimizer.restore(checkpoint, "discriminator", model.clone())?;
             }
             *vae = self.optimizer.restore(checkpoint, "vae", vae.clone())?;

@@ -55,7 +55,7 @@ fn losses(folder: &Path) -> Vec<String> {
 }
 
 /// Starts a run from the weights of `start`, so that runs can be compared.
-pub fn begin(start: &Path, folder: &Path) {
+fn begin(start: &Path, folder: &Path) {
     let (from, to) = (
         start.join("checkpoints/step-00000000"),
         folder.join("checkpoints/step-00000000"),

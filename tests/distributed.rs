@@ -202,11 +202,28 @@ fn blocks_on_two_machines_are_the_same_model() {
     }
 }
 
-/// Loses a worker in a step.
+/// When a worker is lost.
+#[derive(Clone, Copy, PartialEq)]
+enum When {
+    Gradients,
+    Evaluation,
+}
+
+/// Loses a worker in the step `at`.
 struct Losing<'a> {
     task: DitTask,
     worker: &'a mut Worker,
     at: u64,
+    when: When,
+    step: u64,
+}
+
+impl Losing<'_> {
+    fn lose(&mut self, when: When) {
+        if (self.step, when) == (self.at, self.when) {
+            self.worker.kill();
+        }
+    }
 }
 
 impl Task for Losing<'_> {
@@ -214,13 +231,16 @@ impl Task for Losing<'_> {
         self.task.kind()
     }
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
-        if step == self.at {
-            self.worker.kill();
-        }
+        self.step = step;
+        self.lose(When::Gradients);
         self.task.gradients(step)
     }
     fn update(&mut self) -> Result<()> {
         self.task.update()
+    }
+    fn evaluate(&mut self) -> Result<Option<Metrics>> {
+        self.lose(When::Evaluation);
+        self.task.evaluate()
     }
     fn save(&self, checkpoint: &mut CheckpointWriter) -> Result<()> {
         self.task.save(checkpoint)
@@ -247,11 +267,15 @@ fn write_shards(folder: &Path) {
     writer.finish().unwrap();
 }
 
-/// A worker that is lost, the one with the weights or another, ends the run with an error that
-/// names it; the run goes on from the last checkpoint elsewhere.
+/// A worker that is lost in a step or an evaluation, the one with the weights or another, ends the
+/// run with an error that names it; the run goes on from the last checkpoint elsewhere.
 #[test]
 fn a_lost_worker_is_an_error_and_the_checkpoint_is_intact() {
-    for lost in [1, 0] {
+    for (lost, when) in [
+        (1, When::Gradients),
+        (0, When::Gradients),
+        (0, When::Evaluation),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let shards = folder.path().join("shards");
         write_shards(&shards);
@@ -261,6 +285,8 @@ fn a_lost_worker_is_an_error_and_the_checkpoint_is_intact() {
         };
         recipe.run.steps = 6;
         recipe.run.save_every_steps = 2;
+        recipe.run.evaluate_every = 4;
+        recipe.batch.held_out = 2;
         recipe.batch.tokens = 22;
         let task = |devices: &[(String, Device)]| {
             let device = devices[0].1.clone().autodiff();
@@ -281,6 +307,8 @@ fn a_lost_worker_is_an_error_and_the_checkpoint_is_intact() {
             task: task(&devices),
             worker: &mut workers[lost],
             at: 4,
+            when,
+            step: 0,
         };
         let error = open(false).train(&mut losing).unwrap_err();
         assert!(matches!(error, Error::Device { .. }), "{error}");

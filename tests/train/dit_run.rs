@@ -170,13 +170,14 @@ fn a_run_goes_on_after_clips_were_erased() {
     assert!(task(&recipe, &config).evaluate().unwrap().is_none());
 }
 
-/// Samples come from the averaged weights when they are due; one that fails ends nothing.
+/// Samples come from the averaged weights when they are due; one that fails ends nothing, nor does a
+/// panic, as burn's where a device is out of memory.
 #[test]
 fn samples_come_when_they_are_due() {
     let folder = tempfile::tempdir().unwrap();
     let shards = folder.path().join("shards");
     write_shards(&shards);
-    let mut recipe = recipe(&shards, 7);
+    let mut recipe = recipe(&shards, 9);
     recipe.samples.every = 2;
     let seen = Rc::new(RefCell::new(Vec::new()));
     let told = seen.clone();
@@ -185,6 +186,7 @@ fn samples_come_when_they_are_due() {
         let weights = parameters(&model);
         told.borrow_mut()
             .push(weights["final_layer.proj.bias"].values.to_data());
+        assert!(!folder.ends_with("step-00000006"), "out of memory");
         match folder.ends_with("step-00000004") {
             true => Err("out of paint".into()),
             false => Ok(()),
@@ -199,19 +201,40 @@ fn samples_come_when_they_are_due() {
         }
     });
     assert_eq!(run.train(&mut task).unwrap(), Outcome::Finished);
-    let failed = lines
-        .borrow()
-        .iter()
-        .any(|line| line.contains("step 4: ") && line.contains("out of paint"));
-    assert!(failed, "{lines:?}");
+    for [step, why] in [["step 4: ", "out of paint"], ["step 6: ", "out of memory"]] {
+        let told = |line: &String| line.contains(step) && line.contains(why);
+        assert!(lines.borrow().iter().any(told), "{lines:?}");
+    }
     let mut folders: Vec<_> = std::fs::read_dir(folder.path().join("run/samples"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     folders.sort();
-    assert_eq!(folders, ["step-00000002", "step-00000004", "step-00000006"]);
+    assert_eq!(
+        folders,
+        [2, 4, 6, 8].map(|step| format!("step-0000000{step}"))
+    );
     let seen = seen.borrow();
-    assert!(seen[0] != seen[1] && seen[1] != seen[2]);
+    assert_eq!(seen.len(), 4);
+    assert!(seen.windows(2).all(|pair| pair[0] != pair[1]));
+}
+
+/// A device that fails in an evaluation ends the run with an error that names it.
+#[test]
+fn a_failed_evaluation_names_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    write_shards(&shards);
+    let recipe = recipe(&shards, 4);
+    let task = task(&recipe, &config()).with_devices(&[("flex:0".into(), flex())]);
+    let mut task = task.unwrap().on_evaluation(|_| panic!("out of memory"));
+    let run = Run::open(&folder.path().join("run"), &recipe.run, "", false).unwrap();
+    let message = run.train(&mut task).unwrap_err().to_string();
+    let told = "the device flex:0 failed: out of memory";
+    assert!(
+        message.contains(told) && message.contains("--resume"),
+        "{message}"
+    );
 }
 
 /// Asks to stop in a certain step.

@@ -15,3 +15,4 @@ mod run;
 mod shards;
 mod toy;
 mod vae;
+mod vae_run;

@@ -7,11 +7,12 @@ use burn::{
 use burn_hunyuan_train::{
     optimizer::{Gradients, Optimizer, OptimizerConfig},
     parameters::{Parameters, parameters, with_parameters},
+    run::Checkpoints,
 };
 
 use crate::{
     common::{Fixture, assert_close, device, supports, values},
-    toy::{Perceptron, all_require_grad},
+    toy::{Perceptron, all_require_grad, flex},
 };
 
 /// The perceptron's parameters at a point of the recorded run.
@@ -150,5 +151,46 @@ fn the_average_follows_its_formula() {
             (f64::from(value) - expected).abs() < 1e-5,
             "{value} {expected}"
         );
+    }
+}
+
+/// A run that kept no average so far, and now does: it begins at the checkpoint's weights, and its
+/// first update is that of a new one, `(9 new + old) / 10`.
+#[test]
+fn an_average_that_a_checkpoint_lacks_begins_at_the_weights() {
+    let model = Perceptron::new([2, 2, 2], &flex().autodiff());
+    let gradients = || -> Gradients {
+        let weights = parameters(&model).into_iter();
+        weights.map(|(n, p)| (n, p.values.ones_like())).collect()
+    };
+    let optimizer = |ema_decay| {
+        let config = OptimizerConfig {
+            learning_rate: 0.5,
+            ema_decay,
+            ..OptimizerConfig::default()
+        };
+        Optimizer::new(&config, &model, 3)
+    };
+    let mut without = optimizer(0.0);
+    let model = without.step(model.clone(), gradients(), 0.0);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(folder.path(), 1).unwrap();
+    let save = checkpoints.save(1, None, |writer| without.save(writer, "model"));
+    save.unwrap();
+
+    let mut with = optimizer(0.9);
+    let checkpoint = checkpoints.latest().unwrap().unwrap();
+    let model = with.restore(&checkpoint, "model", model).unwrap();
+    let averages = |optimizer: &Optimizer| -> Vec<f32> {
+        let average = optimizer.average().values();
+        average.flat_map(|p| values(&p.values)).collect()
+    };
+    let start = averages(&with);
+    assert_eq!(start, averages(&without));
+    with.step(model, gradients(), 0.0);
+    let weights = with.weights().values().flat_map(|p| values(&p.values));
+    for ((average, old), new) in averages(&with).into_iter().zip(start).zip(weights) {
+        let expected = (9.0 * new + old) / 10.0;
+        assert!((average - expected).abs() < 1e-5, "{average} {expected}");
     }
 }

@@ -55,7 +55,7 @@ fn losses(folder: &Path) -> Vec<String> {
 }
 
 /// Starts a run from the weights of `start`, so that runs can be compared.
-pub fn begin(start: &Path, folder: &Path) {
+fn begin(start: &Path, folder: &Path) {
     let (from, to) = (
         start.join("checkpoints/step-00000000"),
         folder.join("checkpoints/step-00000000"),
@@ -251,6 +251,21 @@ fn a_resumed_run_tells_what_changed_and_keeps_its_model() {
     assert_eq!(saved("config.toml"), slower);
     let told = "resumed after step 12\noptimizer.learning_rate: 0.5 -> 0.25\n";
     assert!(saved("log.txt").contains(told), "{}", saved("log.txt"));
+}
+
+/// A folder has one run at a time: a second would remove what the first is about to save.
+#[cfg(unix)]
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path(), false).unwrap();
+    for resume in [false, true] {
+        let refused = open(folder.path(), resume).err().unwrap().to_string();
+        let told = format!("{}: another run is at work", folder.path().display());
+        assert!(refused.starts_with(&told), "{refused}");
+    }
+    first.train(&mut Squares::new(STEPS, &flex())).unwrap();
+    assert!(open(folder.path(), true).is_ok());
 }
 
 /// A step without a usable loss is skipped; too many of them end the run with what is saved.

@@ -167,9 +167,20 @@ fn clips(held_out: bool) -> SynthClips {
 }
 
 pub fn task(config: &VaeTraining, folder: &Path, lpips: Option<Lpips>, device: &Device) -> VaeTask {
+    task_with(Box::new(clips(true)), config, folder, lpips, device)
+}
+
+/// A task with other clips held out.
+pub fn task_with(
+    held_out: Box<dyn Clips>,
+    config: &VaeTraining,
+    folder: &Path,
+    lpips: Option<Lpips>,
+    device: &Device,
+) -> VaeTask {
     let data = VaeData {
         clips: Box::new(clips(false)),
-        held_out: Box::new(clips(true)),
+        held_out,
         lpips,
         export_to: folder.join("vae"),
     };

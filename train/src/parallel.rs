@@ -42,7 +42,7 @@ pub(crate) fn on_each<P: Send, T: Send>(
         let mut done = vec![work(first)?];
         for (name, thread) in others {
             let joined = thread.join();
-            done.push(joined.unwrap_or_else(|panic| Err(failure(&name, panic.as_ref())))?);
+            done.push(joined.unwrap_or_else(|panic| Err(failure(&name, reason(panic.as_ref()))))?);
         }
         Ok(done)
     })
@@ -54,15 +54,27 @@ pub(crate) fn on_each<P: Send, T: Send>(
 /// With what the panic said.
 pub(crate) fn guarded<T>(name: &str, work: impl FnOnce() -> T) -> Result<T> {
     // Whatever the work has left half done is dropped with the run.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| failure(name, panic.as_ref()))
+    caught(work).map_err(|reason| failure(name, reason))
 }
 
-fn failure(name: &str, panic: &(dyn Any + Send)) -> Error {
+/// Does `work` that the run can do without.
+///
+/// # Errors
+/// What a panic of it said.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| reason(panic.as_ref()))
+}
+
+fn reason(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it gave no reason").to_string()
+}
+
+fn failure(name: &str, reason: String) -> Error {
     Error::Device {
         device: name.to_string(),
-        reason: text.unwrap_or("it gave no reason").to_string(),
+        reason,
     }
 }
 

@@ -155,8 +155,15 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 
 /// The caption in the files beside a clip.
 fn caption_beside(clip: &Path) -> Result<Caption, String> {
-    let read = |extension| fs::read_to_string(clip.with_extension(extension)).ok();
-    let (text, json) = (read("txt"), read("json"));
+    let read = |extension| {
+        let path = clip.with_extension(extension);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+        }
+    };
+    let (text, json) = (read("txt")?, read("json")?);
     if text.is_none() && json.is_none() {
         return Err("there is no .txt or .json beside it".into());
     }
@@ -250,7 +257,7 @@ mod tests {
     fn captions_come_from_beside_or_from_a_list_and_the_rest_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        for clip in ["a.mp4", "b.png", "c.gif", "d.mov", "e.jpg"] {
+        for clip in ["a.mp4", "b.png", "c.gif", "d.mov", "e.jpg", "f.jpg"] {
             write(clip, "");
         }
         write("a.txt", " a cat \n\na pet\n");
@@ -261,15 +268,21 @@ mod tests {
             r#"{"file": "c.gif", "caption": ["one", "two"]}"#,
         );
         write("d.txt", " ");
+        // Not UTF-8: é of another encoding.
+        let unreadable = folder.path().join("f.txt");
+        fs::write(&unreadable, b"caf\xe9").unwrap();
         let entries = list(folder.path()).unwrap();
         let images: Vec<bool> = entries.iter().map(Entry::is_image).collect();
-        assert_eq!(images, [false, true, false, false, true]);
+        assert_eq!(images, [false, true, false, false, true, true]);
         let fields = StructuredCaption {
             style: "old".into(),
             background: "sea".into(),
             ..StructuredCaption::default()
         };
-        let captions: Vec<_> = entries.into_iter().map(|entry| entry.caption).collect();
+        let mut captions: Vec<_> = entries.into_iter().map(|entry| entry.caption).collect();
+        let why = captions.pop().unwrap().unwrap_err();
+        let told = format!("cannot read {}: ", unreadable.display());
+        assert!(why.starts_with(&told) && why.contains("UTF-8"), "{why}");
         let expected = [
             caption(&["a cat", "a pet"], None),
             caption(&["the sea"], Some(fields)),

@@ -254,9 +254,9 @@ impl ShardWriter {
         let texts = std::mem::take(&mut self.texts);
         let shapes = tensors.iter();
         let shapes = shapes.map(|(n, data)| (n, data.dtype(), data.shape().as_slice().to_vec()));
-        let aside = path.with_extension("partial");
-        tensor_file::write(&aside, &texts, shapes, |name| tensors[name].clone())?;
-        fs::rename(&aside, &path).map_err(Error::io("write", path))
+        files::replace_with(&path, |aside| {
+            tensor_file::write(aside, &texts, shapes, |name| tensors[name].clone())
+        })
     }
 }
 

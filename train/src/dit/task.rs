@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     optimizer::{Gradients, Optimizer},
-    parallel::guarded,
+    parallel::{caught, guarded},
     parameters::Parameters,
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };
@@ -292,6 +292,8 @@ impl Task for DitTask {
             true => gradients_by_block,
             false => gradients,
         };
+        // Those of a step that was skipped are of no more use, and as large as the model.
+        self.pending = None;
         let (mut loss, mut sum) = (0.0, Gradients::default());
         for _ in 0..rounds {
             let (part, gradients) = gradients_in_parallel(self.parts(&mut rng)?, share, of)?;
@@ -317,7 +319,8 @@ impl Task for DitTask {
     /// The averaged weights' loss on the held-out clips, at noise and times that never change.
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
         if let Some(listener) = &mut self.on_evaluation {
-            listener(self.optimizer.average())?;
+            let average = self.optimizer.average();
+            guarded(&self.device_name, || listener(average))??;
         }
         let numbers = self.shards.numbers();
         let numbers = numbers.take_while(|clip| *clip < self.recipe.batch.held_out);
@@ -325,14 +328,18 @@ impl Task for DitTask {
         if held_out.is_empty() {
             return Ok(None);
         }
-        let (model, mut sum) = (self.averaged(), 0.0);
-        for &clip in &held_out {
-            let mut rng = ChaCha12Rng::seed_from_u64(clip as u64);
-            let point = self.point(&[clip], &mut rng, &self.device)?;
-            let condition = self.condition(&[(clip, Some(0))], &self.device)?;
-            sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
-        }
-        Ok(Some(Metrics::new(sum / held_out.len() as f64)))
+        let loss = || {
+            let (model, mut sum) = (self.averaged(), 0.0);
+            for &clip in &held_out {
+                let mut rng = ChaCha12Rng::seed_from_u64(clip as u64);
+                let point = self.point(&[clip], &mut rng, &self.device)?;
+                let condition = self.condition(&[(clip, Some(0))], &self.device)?;
+                sum += f64::from(point.loss(&model, &condition).into_scalar::<f32>());
+            }
+            Ok::<_, Error>(sum / held_out.len() as f64)
+        };
+        let loss = guarded(&self.device_name, loss)??;
+        Ok(Some(Metrics::new(loss)))
     }
 
     fn sample(&mut self, step: u64, folder: &Path) -> Result<bool> {
@@ -340,8 +347,11 @@ impl Task for DitTask {
         let Some(mut sampler) = self.sampler.take_if(|_| due) else {
             return Ok(false);
         };
-        let made = fs::create_dir_all(folder).map_err(Box::from);
-        let written = made.and_then(|()| sampler(self.averaged(), folder));
+        let write = || {
+            fs::create_dir_all(folder)?;
+            sampler(self.averaged(), folder)
+        };
+        let written = caught(write).map_err(Box::from).flatten();
         self.sampler = Some(sampler);
         written.map_err(|e| Error::file(folder, e))?;
         Ok(true)
@@ -355,7 +365,8 @@ impl Task for DitTask {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let model = self.model.clone();
-        self.model = self.optimizer.restore(checkpoint, self.name, model)?;
+        let restore = || self.optimizer.restore(checkpoint, self.name, model);
+        self.model = guarded(&self.device_name, restore)??;
         self.position = checkpoint.state("position")?;
         self.update_replicas()
     }

@@ -180,7 +180,13 @@ impl Optimizer {
         writer.state(&format!("{name}_steps"), self.adamw.steps())
     }
 
-    /// Takes up what [`save`](Self::save) wrote and returns `module` with the weights.
+    /// Whether `checkpoint` holds what [`save`](Self::save) writes by this name.
+    pub fn is_in(checkpoint: &Checkpoint, name: &str) -> bool {
+        checkpoint.has_state(&format!("{name}_steps"))
+    }
+
+    /// Takes up what [`save`](Self::save) wrote and returns `module` with the weights. An average
+    /// that the run did not keep so far begins at them.
     ///
     /// # Errors
     /// A file that cannot be read or does not fit the module.
@@ -192,8 +198,14 @@ impl Optimizer {
     ) -> Result<M> {
         let weights = checkpoint.tensors(name, self.adamw.weights())?;
         if let Some(ema) = &mut self.ema {
-            let average = checkpoint.tensors(&format!("{name}_ema"), &weights)?;
-            ema.restore(average, checkpoint.state(&format!("{name}_ema_steps"))?);
+            let [average, steps] = ["ema", "ema_steps"].map(|what| format!("{name}_{what}"));
+            match checkpoint.has_state(&steps) {
+                true => ema.restore(
+                    checkpoint.tensors(&average, &weights)?,
+                    checkpoint.state(&steps)?,
+                ),
+                false => ema.restore(weights.clone(), 0),
+            }
         }
         let first = checkpoint.tensors(&format!("{name}_moment1"), &weights)?;
         let second = checkpoint.tensors(&format!("{name}_moment2"), &weights)?;

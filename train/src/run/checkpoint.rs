@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
+    files,
     parameters::{Parameter, Parameters},
     tensor_file,
 };
@@ -137,8 +137,12 @@ fn steps(folder: &Path) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Makes what a folder lists survive a power failure.
+/// Makes what a folder lists survive a power failure. Windows does not open folders, and its file
+/// system keeps a journal of names.
 fn sync(folder: &Path) -> Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
     let file = File::open(folder).map_err(Error::io("open", folder))?;
     file.sync_all().map_err(Error::io("write", folder))
 }
@@ -171,14 +175,8 @@ impl CheckpointWriter {
     }
 
     fn finish(self) -> Result<()> {
-        let path = self.folder.join(STATE);
         let text = format!("{:#}\n", Value::from(self.state));
-        let write = || {
-            let mut file = File::create(&path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(Error::io("write", &path))?;
+        files::write(&self.folder.join(STATE), text)?;
         sync(&self.folder)
     }
 }
@@ -208,6 +206,11 @@ impl Checkpoint {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether `state.json` has a value of this name.
+    pub fn has_state(&self, key: &str) -> bool {
+        self.state.contains_key(key)
     }
 
     /// A value of `state.json`.

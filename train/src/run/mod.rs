@@ -20,7 +20,7 @@ mod log;
 mod tensorboard;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -108,9 +108,11 @@ pub enum Outcome {
     Stopped(u64),
 }
 
-/// A run in its folder.
+/// A run in its folder, which no other run can open meanwhile.
 pub struct Run {
     folder: PathBuf,
+    /// Held until the run ends.
+    _claim: Option<File>,
     config: RunConfig,
     /// The whole configuration, as TOML, and the one that a resumed run had so far.
     resolved: String,
@@ -125,10 +127,15 @@ impl Run {
     /// configuration as TOML. With `resume` the folder has to hold a run, else it must not.
     ///
     /// # Errors
-    /// A folder that holds a run and is not to be resumed, or the other way round; one that cannot
-    /// be written.
+    /// A folder that holds a run and is not to be resumed, or the other way round; one in which
+    /// another run is at work, or that cannot be written.
     pub fn open(folder: &Path, config: &RunConfig, resolved: &str, resume: bool) -> Result<Self> {
         config.validate()?;
+        // To resume begins nothing: a folder that was mistyped is not created.
+        if !resume {
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        let claim = files::claim(folder)?;
         let checkpoints = folder.join("checkpoints");
         let refuse = |reason| Err(Error::file(folder, reason));
         match (resume, Checkpoints::exist_in(&checkpoints)?) {
@@ -148,6 +155,7 @@ impl Run {
         let previous = previous.transpose().map_err(Error::io("read", &path))?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            _claim: claim,
             config: config.clone(),
             resolved: resolved.to_string(),
             previous,

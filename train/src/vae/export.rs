@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     error::{Error, Result},
-    files::replace,
+    files,
     parameters::parameters,
     tensor_file,
 };
@@ -36,9 +36,9 @@ pub fn export(folder: &Path, config: &VaeConfig, vae: &Vae) -> Result<()> {
         "temporal_compression_ratio": burn_hunyuan_vae::TEMPORAL_COMPRESSION,
         "up_block_types": vec!["HunyuanVideoUpBlock3D"; levels],
     });
-    replace(&folder.join("config.json"), format!("{config:#}\n"))?;
+    files::replace(&folder.join("config.json"), format!("{config:#}\n"))?;
     let path = folder.join("diffusion_pytorch_model.safetensors");
-    let aside = path.with_extension("partial");
-    tensor_file::write_parameters(&aside, &parameters(vae))?;
-    fs::rename(&aside, &path).map_err(Error::io("write", path))
+    files::replace_with(&path, |aside| {
+        tensor_file::write_parameters(aside, &parameters(vae))
+    })
 }

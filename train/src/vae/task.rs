@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     loss::{DiscriminatorConfig, Lpips},
     optimizer::{Gradients, Optimizer, OptimizerConfig},
-    parallel::{guarded, on_each},
+    parallel::{caught, guarded, on_each},
     run::{Checkpoint, CheckpointWriter, Metrics, Task},
 };
 
@@ -153,7 +153,7 @@ impl VaeTask {
     pub fn export(&mut self) -> Result<()> {
         match self.exported == Some(self.step) {
             true => Ok(()),
-            false => self.measure_and_export().map(|_| ()),
+            false => self.evaluate().map(|_| ()),
         }
     }
 
@@ -253,6 +253,8 @@ impl Task for VaeTask {
     }
 
     fn gradients(&mut self, step: u64) -> Result<Metrics> {
+        // Those of a step that was skipped are of no more use, and as large as the model.
+        self.pending = None;
         self.step = step;
         let mut rng = self.curriculum.rng(step);
         let batch = self.curriculum.batch(step, &mut rng);
@@ -273,13 +275,15 @@ impl Task for VaeTask {
         let [norm, critic_norm] = guarded(&self.device_name, norms)?;
         let mut metrics = Metrics::new(lesson.loss);
         metrics.terms = lesson.terms;
+        metrics = metrics.with("grad_norm", norm);
+        if adversarial {
+            metrics = metrics.with("discriminator_grad_norm", critic_norm);
+        }
         self.pending = Some(Pending {
             vae: (lesson.vae, norm),
             critic: adversarial.then_some((lesson.discriminator, critic_norm)),
         });
-        Ok(metrics
-            .with("grad_norm", norm)
-            .with("learning_rate", self.optimizer.learning_rate()))
+        Ok(metrics.with("learning_rate", self.optimizer.learning_rate()))
     }
 
     fn update(&mut self) -> Result<()> {
@@ -304,7 +308,8 @@ impl Task for VaeTask {
     }
 
     fn evaluate(&mut self) -> Result<Option<Metrics>> {
-        let evaluation = self.measure_and_export()?;
+        let name = self.device_name.clone();
+        let evaluation = guarded(&name, || self.measure_and_export())??;
         Ok(self.config.evaluates().then(|| evaluation.metrics()))
     }
 
@@ -312,9 +317,12 @@ impl Task for VaeTask {
         let SamplesConfig { every, clips } = self.config.samples;
         let due = every > 0 && clips > 0 && step.is_multiple_of(every);
         if due {
-            let (vae, request) = (self.averaged(), self.held_out_request());
-            let held_out = self.data.held_out.as_mut();
-            samples(&vae, held_out, &request, clips, &self.device, folder)?;
+            let write = || {
+                let (vae, request) = (self.averaged(), self.held_out_request());
+                let held_out = self.data.held_out.as_mut();
+                samples(&vae, held_out, &request, clips, &self.device, folder)
+            };
+            caught(write).map_err(|reason| Error::file(folder, reason))??;
         }
         Ok(due)
     }
@@ -330,13 +338,19 @@ impl Task for VaeTask {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.step = checkpoint.state("step")?;
-        let Networks {
-            vae, discriminator, ..
-        } = &mut self.networks;
-        if let (Some(model), Some(optimizer)) = (discriminator, &mut self.critic_optimizer) {
-            *model = optimizer.restore(checkpoint, "discriminator", model.clone())?;
-        }
-        *vae = self.optimizer.restore(checkpoint, "vae", vae.clone())?;
+        guarded(&self.device_name, || {
+            let Networks {
+                vae, discriminator, ..
+            } = &mut self.networks;
+            // A run that had no adversarial term so far has no discriminator: it begins as new.
+            if let (Some(model), Some(optimizer)) = (discriminator, &mut self.critic_optimizer)
+                && Optimizer::is_in(checkpoint, "discriminator")
+            {
+                *model = optimizer.restore(checkpoint, "discriminator", model.clone())?;
+            }
+            *vae = self.optimizer.restore(checkpoint, "vae", vae.clone())?;
+            Ok::<_, Error>(())
+        })??;
         self.update_replicas()
     }
 }

@@ -162,10 +162,7 @@ fn fingerprint(path: &Path) -> Result<Fingerprint> {
 
 /// Looks through everything for the source; the number of files, and those that name it.
 fn search(folder: &Path, cache: Option<&Path>, held: &Held) -> Result<(usize, Vec<PathBuf>)> {
-    let mut files = held::files_below(folder)?;
-    if let Some(cache) = cache {
-        files.extend(held::files_below(cache)?);
-    }
+    let files = held::files(folder, cache)?;
     let pattern = held.pattern()?;
     let mut left = Vec::new();
     for path in &files {

@@ -177,9 +177,8 @@ fn decode(
     let mut picture = Picture::default();
     let (mut pictures, mut end) = (0, 0.0);
     let mut found = Vec::new();
-    // The receiver goes when measuring has failed, and then that error counts.
-    let send = |shot: Shot<GrayImage>| drop(shots.send(shot));
-    let ended = loop {
+    // The receiver goes when measuring has failed. Then that error counts, and nothing more is needed.
+    let ended = 'pictures: loop {
         match decoder.read(&mut picture) {
             Ok(true) => {}
             ended => break ended.map(drop),
@@ -207,7 +206,9 @@ fn decode(
         leave_out(&mut pending, &passed);
         found.extend(passed);
         while let Some(shot) = pending.ready() {
-            send(shot);
+            if shots.send(shot).is_err() {
+                break 'pictures Ok(());
+            }
         }
         told.share(seconds.map_or(0.0, |seconds| time / seconds) * 0.99)?;
     };
@@ -219,7 +220,9 @@ fn decode(
     leave_out(&mut pending, &passed);
     found.extend(passed);
     for shot in pending.finish(end) {
-        send(shot);
+        if shots.send(shot).is_err() {
+            break;
+        }
     }
     Ok(Decoded {
         pictures,

@@ -37,12 +37,16 @@ fn main() -> Result<()> {
         ..Config::default()
     };
 
-    timed("lloyd", || config.fit_from(&points, centres, &device))?;
+    timed("lloyd", || {
+        config.fit_from(&points, centres, &device, &mut |_| Ok(()))
+    })?;
     let started = Config {
         iterations: 0,
         ..config.clone()
     };
-    timed("k-means++ alone", || started.fit(&points, &device))?;
+    timed("k-means++ alone", || {
+        started.fit(&points, &device, &mut |_| Ok(()))
+    })?;
     let batches = Config {
         mini_batch_above: 0,
         mini_batch: 10_000,
@@ -50,7 +54,7 @@ fn main() -> Result<()> {
         ..config
     };
     timed("mini-batch, its own start", || {
-        batches.fit(&points, &device)
+        batches.fit(&points, &device, &mut |_| Ok(()))
     })
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     embedding::{Embeddings, to_f32},
-    kmeans::{Clustering, Members, nearest},
+    kmeans::{Clustering, Compared, Members, nearest},
     range::{Checked, within},
 };
 
@@ -56,22 +56,33 @@ impl Config {
         within("cells", self.cells, 1..)
     }
 
+    /// The most pairs, of two items or of an item and a centre, that a search in these clusters
+    /// compares.
+    pub fn most_pairs(&self, clustering: &Clustering) -> u64 {
+        let cells = clustering.members();
+        let largest = cells.iter().map(<[u32]>::len).max().unwrap_or(0) as u64;
+        let centres = cells.len() as u64;
+        let searched = (self.cells as u64).min(centres);
+        clustering.assignment.len() as u64 * (searched * largest + centres)
+    }
+
     /// For each item the item that it duplicates, which is itself none; nothing where it is kept.
     ///
     /// A duplicate is at least as near as the threshold to its representative. The exception: where
     /// that one duplicates an item of another cell, both are given that item.
     ///
     /// `embeddings` have length one, `clustering` is theirs, and `order` lists all items, the best
-    /// first ([`best_first`]).
+    /// first ([`best_first`]). Compares at most [`most_pairs`](Self::most_pairs).
     ///
     /// # Errors
-    /// When the three do not fit together.
+    /// When the three do not fit together, and those of `compared`.
     pub fn find(
         &self,
         embeddings: &Embeddings,
         clustering: &Clustering,
         order: &[u32],
         device: &Device,
+        compared: &mut Compared,
     ) -> Result<Vec<Option<u32>>> {
         let items = embeddings.len();
         let ranks = ranks(order, items)
@@ -86,13 +97,14 @@ impl Config {
             ranks,
             threshold: self.threshold,
             device,
+            compared,
             original: vec![None; items],
         };
         for cell in clustering.members().iter() {
-            search.within(cell);
+            search.within(cell)?;
         }
         if self.cells > 1 {
-            search.across(clustering, self.cells);
+            search.across(clustering, self.cells)?;
         }
         Ok(search.original)
     }
@@ -114,13 +126,14 @@ struct Search<'a> {
     ranks: Vec<u32>,
     threshold: f32,
     device: &'a Device,
+    compared: &'a mut Compared<'a>,
     /// What each item has been found to duplicate.
     original: Vec<Option<u32>>,
 }
 
 impl Search<'_> {
     /// Finds the duplicates within a cell.
-    fn within(&mut self, cell: &[u32]) {
+    fn within(&mut self, cell: &[u32]) -> Result<()> {
         let mut cell = cell.to_vec();
         cell.sort_by_key(|&item| self.ranks[item as usize]);
         let mut kept: Vec<u32> = Vec::new();
@@ -128,7 +141,7 @@ impl Search<'_> {
             // The nearest of the items kept so far, then of those kept from this block.
             let mut nearest: Vec<(f32, u32)> = vec![(f32::NEG_INFINITY, 0); block.len()];
             for kept in kept.chunks(BLOCK) {
-                let cosines = self.cosines(block, kept);
+                let cosines = self.cosines(block, kept)?;
                 for (nearest, cosines) in nearest.iter_mut().zip(cosines.chunks(kept.len())) {
                     for (&item, &cosine) in kept.iter().zip(cosines) {
                         if cosine > nearest.0 {
@@ -137,7 +150,7 @@ impl Search<'_> {
                     }
                 }
             }
-            let cosines = self.cosines(block, block);
+            let cosines = self.cosines(block, block)?;
             let mut kept_here: Vec<usize> = Vec::new();
             for (place, cosines) in cosines.chunks(block.len()).enumerate() {
                 for &other in &kept_here {
@@ -153,36 +166,44 @@ impl Search<'_> {
             }
             kept.extend(kept_here.into_iter().map(|place| block[place]));
         }
+        Ok(())
     }
 
     /// Finds the duplicates between cells, among the items that their own cells keep.
-    fn across(&mut self, clustering: &Clustering, cells: usize) {
+    fn across(&mut self, clustering: &Clustering, cells: usize) -> Result<()> {
         let count = cells.min(clustering.centres.len());
         let kept: Vec<u32> = (0..self.embeddings.len() as u32)
             .filter(|&item| self.original[item as usize].is_none())
             .collect();
         let rows = self.embeddings.select(kept.iter().map(|&k| k as usize));
-        let nearest = nearest(&rows, &clustering.centres, count, self.device);
+        let centres = &clustering.centres;
+        let nearest = nearest(&rows, centres, count, self.device, self.compared)?;
         let own = kept.iter().map(|&k| clustering.assignment[k as usize]);
-        let residents = Members::new(&own.collect::<Vec<_>>(), clustering.centres.len());
+        let residents = Members::new(&own.collect::<Vec<_>>(), centres.len());
 
         let mut pairs: Vec<(u32, u32, f32)> = Vec::new();
         for step in 1..count {
             let next: Vec<u32> = nearest.chunks(count).map(|cells| cells[step]).collect();
-            let visitors = Members::new(&next, clustering.centres.len());
+            let visitors = Members::new(&next, centres.len());
             for (visitors, residents) in visitors.iter().zip(residents.iter()) {
                 let of = |places: &[u32]| places.iter().map(|&p| kept[p as usize]).collect();
-                self.pairs(of(visitors), of(residents), &mut pairs);
+                self.pairs(of(visitors), of(residents), &mut pairs)?;
             }
         }
         self.resolve(pairs);
+        Ok(())
     }
 
     /// Adds the pairs of near-duplicates, the better item first.
-    fn pairs(&self, visitors: Vec<u32>, residents: Vec<u32>, pairs: &mut Vec<(u32, u32, f32)>) {
+    fn pairs(
+        &mut self,
+        visitors: Vec<u32>,
+        residents: Vec<u32>,
+        pairs: &mut Vec<(u32, u32, f32)>,
+    ) -> Result<()> {
         for visitors in visitors.chunks(BLOCK) {
             for residents in residents.chunks(BLOCK) {
-                let cosines = self.cosines(visitors, residents);
+                let cosines = self.cosines(visitors, residents)?;
                 for (&a, cosines) in visitors.iter().zip(cosines.chunks(residents.len())) {
                     for (&b, &cosine) in residents.iter().zip(cosines) {
                         if cosine >= self.threshold && a != b {
@@ -194,6 +215,7 @@ impl Search<'_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// Decides the pairs from the best item to the worst: one that is near to a kept item goes.
@@ -224,11 +246,10 @@ impl Search<'_> {
     }
 
     /// The cosines of each item of `a` to each of `b`, row after row.
-    fn cosines(&self, a: &[u32], b: &[u32]) -> Vec<f32> {
-        if a.is_empty() || b.is_empty() {
-            return Vec::new();
-        }
-        to_f32(self.rows(a).matmul(self.rows(b).transpose()))
+    fn cosines(&mut self, a: &[u32], b: &[u32]) -> Result<Vec<f32>> {
+        let cosines = to_f32(self.rows(a).matmul(self.rows(b).transpose()));
+        (self.compared)(cosines.len() as u64)?;
+        Ok(cosines)
     }
 
     fn rows(&self, items: &[u32]) -> Tensor<2> {

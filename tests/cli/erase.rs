@@ -23,7 +23,7 @@ tokens = 12
 "#;
 
 /// Five pictures with captions, curated and cached; one of them is listed but damaged.
-fn desk() -> Desk {
+fn desk(shards: &str) -> Desk {
     let desk = Desk::new();
     for seed in 1..=5 {
         let path = |extension: &str| desk.path(&format!("in/{seed}.{extension}"));
@@ -36,12 +36,15 @@ fn desk() -> Desk {
         .succeeds();
     let damaged = format!("out/images/{}.png", id(&desk, 5));
     fs::write(desk.path(&damaged), "no picture").unwrap();
-    desk.run(CACHE).succeeds();
+    desk.run(&cache(shards)).succeeds();
     fs::write(desk.path("dit.toml"), CONFIG).unwrap();
     desk
 }
 
-const CACHE: &str = "cache --dataset out --size 32x32 --frames 1 --output shards --device flex -q";
+fn cache(shards: &str) -> String {
+    format!("cache --dataset out --size 32x32 --frames 1 --output {shards} --device flex -q")
+}
+
 const SHARD: &str = "shards/shard-00000.safetensors";
 
 /// The id of a picture, by the manifest.
@@ -68,8 +71,8 @@ fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The tensors and texts of a shard that come from a picture begin with this.
-fn clip(desk: &Desk, id: &str) -> String {
-    let bytes = fs::read(desk.path(SHARD)).unwrap();
+fn clip(shard: &Path, id: &str) -> String {
+    let bytes = fs::read(shard).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let texts = header.metadata().clone().unwrap();
     let file = format!("out/images/{id}.png");
@@ -90,12 +93,12 @@ fn tells(folder: &Path, text: &str) -> bool {
 
 #[test]
 fn erased_clips_leave_the_shards_and_training_goes_on() {
-    let desk = desk();
+    let desk = desk("shards");
     let shards = desk.path("shards");
     desk.run(TRAIN).succeeds();
     let before = tensors(&desk.path(SHARD));
     let (gone, damaged) = (id(&desk, 3), id(&desk, 5));
-    let clip = clip(&desk, &gone);
+    let clip = clip(&desk.path(SHARD), &gone);
     for text in [&gone, "view 3", &damaged] {
         assert!(tells(&shards, text), "{text}");
     }
@@ -147,8 +150,29 @@ fn erased_clips_leave_the_shards_and_training_goes_on() {
     desk.run(TRAIN.replace("output run", "output anew").as_str())
         .succeeds();
     // The dataset is another: these shards cannot be gone on with.
-    desk.run(&format!("{CACHE} --resume"))
+    desk.run(&format!("{} --resume", cache("shards")))
         .fails(1, &["clips was 5, now it is 3", "another folder"]);
     desk.run(&format!("{erase} {source} --cache shards"))
         .fails(2, &["nothing is held"]);
+}
+
+/// A cache may lie in the run's folder, whatever it is called there: its files are still one each.
+#[test]
+fn a_cache_within_the_run_is_gone_through_once() {
+    let desk = desk("out/shards");
+    let shard = desk.path("out").join(SHARD);
+    let mut rest = tensors(&shard);
+    for (seed, cache) in [(2, "out/shards"), (3, "./out/images/../shards"), (4, ".")] {
+        let gone = id(&desk, seed);
+        let clip = clip(&shard, &gone);
+        rest.retain(|name, _| !name.starts_with(&clip));
+        let erase =
+            format!("curate erase out --device flex --source in/{seed}.png --cache {cache}");
+        let proof = desk.run(&erase).succeeds().stdout;
+        assert_eq!(proof.matches("removed from ").count(), 1, "{proof}");
+        assert_eq!(proof.matches("rewrote ").count(), 1, "{proof}");
+        assert!(proof.contains(": 0 name the source"), "{proof}");
+        assert_eq!(tensors(&shard), rest, "{cache}");
+        assert!(!tells(&desk.path("out/shards"), &gone));
+    }
 }

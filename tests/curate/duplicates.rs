@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use burn_hunyuan_curate::{
+    Error,
     duplicates::{self, best_first},
     embedding::{Embeddings, normalize},
     kmeans,
@@ -48,7 +49,7 @@ fn cluster(items: &Embeddings, clusters: usize, device: &Device) -> kmeans::Clus
         points_per_cluster: 1,
         ..kmeans::Config::default()
     };
-    config.fit(items, device).unwrap()
+    config.fit(items, device, &mut |_| Ok(())).unwrap()
 }
 
 fn cosine(items: &Embeddings, a: usize, b: usize) -> f32 {
@@ -71,7 +72,14 @@ fn planted_duplicates_are_found() {
             threshold: 0.95,
             cells,
         };
-        let found = config.find(&items, &clustering, &order, &device).unwrap();
+        let mut pairs = 0;
+        let mut compared = |more: u64| {
+            pairs += more;
+            Ok(())
+        };
+        let found = config.find(&items, &clustering, &order, &device, &mut compared);
+        let found = found.unwrap();
+        assert!(pairs <= config.most_pairs(&clustering), "{pairs}");
         // Whatever is found is near, so precision is 1 by the definition of a duplicate.
         for (item, original) in found.iter().enumerate() {
             if let Some(original) = original {
@@ -102,7 +110,13 @@ fn one_cell_compares_all_with_all() {
         cells: 1,
     };
     let found = config
-        .find(&items, &cluster(&items, 1, &device), &order, &device)
+        .find(
+            &items,
+            &cluster(&items, 1, &device),
+            &order,
+            &device,
+            &mut |_| Ok(()),
+        )
         .unwrap();
 
     let mut kept: Vec<usize> = Vec::new();
@@ -130,7 +144,13 @@ fn all_cells_leave_no_pair() {
         cells: 20,
     };
     let found = config
-        .find(&items, &cluster(&items, 20, &device), &order, &device)
+        .find(
+            &items,
+            &cluster(&items, 20, &device),
+            &order,
+            &device,
+            &mut |_| Ok(()),
+        )
         .unwrap();
     let kept: Vec<usize> = (0..items.len()).filter(|&i| found[i].is_none()).collect();
     for (place, &a) in kept.iter().enumerate() {
@@ -155,6 +175,36 @@ fn what_does_not_fit_together_is_refused() {
     let config = duplicates::Config::default();
     let orders: [Vec<u32>; 3] = [vec![], vec![0; 50], (1..51).collect()];
     for order in orders {
-        assert!(config.find(&items, &clustering, &order, &device).is_err());
+        let found = config.find(&items, &clustering, &order, &device, &mut |_| Ok(()));
+        assert!(found.is_err());
+    }
+}
+
+/// A search within cells and one across them end when told to.
+#[test]
+fn a_search_can_be_stopped() {
+    let Some(device) = device() else { return };
+    let (items, _) = planted(4);
+    let clustering = cluster(&items, 20, &device);
+    let order: Vec<u32> = (0..items.len() as u32).collect();
+    let config = duplicates::Config::default();
+    let stopped_after = |last| {
+        let mut calls = 0;
+        let mut compared = |_: u64| {
+            calls += 1;
+            match calls > last {
+                true => Err(Error::Interrupted),
+                false => Ok(()),
+            }
+        };
+        let found = config.find(&items, &clustering, &order, &device, &mut compared);
+        (found.map(drop), calls)
+    };
+    let (found, calls) = stopped_after(usize::MAX);
+    found.unwrap();
+    for last in [2, calls - 1] {
+        let (found, calls) = stopped_after(last);
+        assert!(matches!(found, Err(Error::Interrupted)), "{last}");
+        assert_eq!(calls, last + 1);
     }
 }

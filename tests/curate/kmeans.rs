@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use burn_hunyuan_curate::{
+    Error,
     embedding::Embeddings,
     kmeans::{Config, nearest},
 };
@@ -38,7 +39,8 @@ fn lloyd_takes_the_references_steps() {
             iterations: expected["most"].as_u64().unwrap() as usize,
             ..config(start.len())
         };
-        let found = config.fit_from(&points, start, &device).unwrap();
+        let found = config.fit_from(&points, start, &device, &mut |_| Ok(()));
+        let found = found.unwrap();
 
         let labels = values(&fixture.tensor::<1>(&format!("{case}.labels"), &device));
         let ours: Vec<f32> = found.assignment.iter().map(|&c| c as f32).collect();
@@ -65,7 +67,8 @@ fn mean_inertia(points: &Embeddings, config: &Config, device: &Device) -> f64 {
             seed,
             ..config.clone()
         };
-        config.fit(points, device).unwrap().inertia
+        let found = config.fit(points, device, &mut |_| Ok(()));
+        found.unwrap().inertia
     });
     runs.sum::<f64>() / 200.0
 }
@@ -117,10 +120,54 @@ fn result_does_not_depend_on_the_number_of_threads() {
         let runs = [1, 2, 5].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let pool = pool.build().unwrap();
-            pool.install(|| config.fit(&points, &device).unwrap())
+            pool.install(|| config.fit(&points, &device, &mut |_| Ok(())).unwrap())
         });
         assert_eq!(runs[0], runs[1]);
         assert_eq!(runs[0], runs[2]);
+    }
+}
+
+/// All ways to the clusters tell what they compare, no more than they promise, and end when told to.
+#[test]
+fn what_is_compared_is_told_and_can_be_stopped() {
+    let Some(device) = device() else { return };
+    let values = (0..6000 * 3).map(|i: u32| (i.wrapping_mul(2654435761) >> 16) as f32);
+    let points = Embeddings::new(values.collect(), 3).unwrap();
+    for mini_batch_above in [usize::MAX, 0] {
+        let config = Config {
+            iterations: 5,
+            tolerance: 0.0,
+            mini_batch: 3000,
+            mini_batch_above,
+            ..config(20)
+        };
+        let mut told = Vec::new();
+        let mut compared = |pairs: u64| {
+            told.push(pairs);
+            Ok(())
+        };
+        let found = config.fit(&points, &device, &mut compared).unwrap();
+        let pairs: u64 = told.iter().sum();
+        assert!(pairs <= config.most_pairs(6000), "{pairs}");
+        // Each iteration compares its points with all centres, the end all points.
+        let batch = if mini_batch_above == 0 { 3000 } else { 6000 };
+        let least = (found.iterations * batch + 6000) * 20;
+        assert!(pairs >= least as u64, "{pairs} {least}");
+
+        // In the choice of the first centres, in the iterations, at the very end.
+        for last in [2, told.len() / 2, told.len() - 1] {
+            let mut calls = 0;
+            let mut compared = |_: u64| {
+                calls += 1;
+                match calls > last {
+                    true => Err(Error::Interrupted),
+                    false => Ok(()),
+                }
+            };
+            let result = config.fit(&points, &device, &mut compared);
+            assert!(matches!(result, Err(Error::Interrupted)), "{last}");
+            assert_eq!(calls, last + 1);
+        }
     }
 }
 
@@ -128,10 +175,11 @@ fn result_does_not_depend_on_the_number_of_threads() {
 fn fewer_distinct_points_than_clusters() {
     let Some(device) = device() else { return };
     let points = Embeddings::new([[1.0, 2.0], [5.0, 5.0]].concat().repeat(4), 2).unwrap();
-    let found = config(5).fit(&points, &device).unwrap();
+    let cluster = |points: &Embeddings| config(5).fit(points, &device, &mut |_| Ok(()));
+    let found = cluster(&points).unwrap();
     assert!(found.inertia < 1e-9, "{}", found.inertia);
     assert_eq!(found.assignment.len(), 8);
-    assert!(config(5).fit(&points.select([]), &device).is_err());
+    assert!(cluster(&points.select([])).is_err());
 }
 
 #[test]
@@ -139,6 +187,6 @@ fn nearest_centres_come_in_order() {
     let Some(device) = device() else { return };
     let centres = Embeddings::new(vec![0.0, 10.0, 20.0, 40.0], 1).unwrap();
     let points = Embeddings::new(vec![11.0, 31.0, -5.0], 1).unwrap();
-    let found = nearest(&points, &centres, 3, &device);
+    let found = nearest(&points, &centres, 3, &device, &mut |_| Ok(())).unwrap();
     assert_eq!(found, [1, 2, 0, 3, 2, 1, 0, 1, 2]);
 }

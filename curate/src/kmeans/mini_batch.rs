@@ -5,12 +5,12 @@ use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
 use super::{
-    Clustering, Config, distances, mean,
+    Clustering, Compared, Config, distances, mean,
     members::{Members, relocate},
     nearest::{Points, nearest},
     shift, start, variance,
 };
-use crate::embedding::Embeddings;
+use crate::{Result, embedding::Embeddings};
 
 /// Points for each cluster from which the first centres are chosen (as scikit-learn).
 const SAMPLE_PER_CLUSTER: usize = 3;
@@ -26,7 +26,8 @@ pub(super) fn fit(
     points: &Embeddings,
     clusters: usize,
     device: &Device,
-) -> Clustering {
+    compared: &mut Compared,
+) -> Result<Clustering> {
     let mut rng = ChaCha12Rng::seed_from_u64(config.seed);
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.shuffle(&mut rng);
@@ -36,7 +37,8 @@ pub(super) fn fit(
     let origin = mean(&sample);
     let tolerance = config.tolerance * variance(&sample, &origin);
     let blocks = Points::new(&sample, &origin, device);
-    let mut centres = sample.select(start::plus_plus(&sample, &blocks, clusters, rng.random()));
+    let start = start::plus_plus(&sample, &blocks, clusters, rng.random(), compared)?;
+    let mut centres = sample.select(start);
     drop((sample, blocks));
 
     let mut won = vec![0_u64; clusters];
@@ -46,7 +48,8 @@ pub(super) fn fit(
         order.shuffle(&mut rng);
         for part in order.chunks(batch) {
             let part = points.select(part.iter().copied());
-            let mut assignment = Points::new(&part, &origin, device).nearest(&centres);
+            let blocks = Points::new(&part, &origin, device);
+            let mut assignment = blocks.nearest(&centres, compared)?;
             let inertia: f64 = distances(&part, &centres, &assignment).iter().sum();
             if pass > 0 {
                 let idle: Vec<bool> = won.iter().map(|&points| points == 0).collect();
@@ -61,14 +64,14 @@ pub(super) fn fit(
             }
         }
     }
-    let assignment = nearest(points, &centres, 1, device);
+    let assignment = nearest(points, &centres, 1, device, compared)?;
     let inertia = distances(points, &centres, &assignment).iter().sum();
-    Clustering {
+    Ok(Clustering {
         centres,
         assignment,
         inertia,
         iterations: steps,
-    }
+    })
 }
 
 /// The centres as the means of all points won, those of this batch included.

@@ -25,6 +25,9 @@ use crate::{
 use members::{means, relocate, sizes};
 use nearest::Points;
 
+/// Hears how many more pairs of two vectors have been compared; an error ends the work.
+pub type Compared<'a> = dyn FnMut(u64) -> Result<()> + 'a;
+
 /// How points are clustered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -97,32 +100,49 @@ impl Config {
             .max(1)
     }
 
-    /// Clusters the points, from centres chosen by k-means++.
+    /// The most pairs of a point and a centre that clustering so many points compares.
+    pub fn most_pairs(&self, points: usize) -> u64 {
+        let clusters = self.clusters_for(points);
+        // The start, each iteration, and the assignment to the last centres.
+        let rounds = self.iterations.saturating_add(start::trials(clusters) + 1);
+        (points as u64)
+            .saturating_mul(clusters as u64)
+            .saturating_mul(rounds as u64)
+    }
+
+    /// Clusters the points, from centres chosen by k-means++. Compares at most
+    /// [`most_pairs`](Self::most_pairs).
     ///
     /// # Errors
-    /// When there are no points.
-    pub fn fit(&self, points: &Embeddings, device: &Device) -> Result<Clustering> {
+    /// When there are no points, and those of `compared`.
+    pub fn fit(
+        &self,
+        points: &Embeddings,
+        device: &Device,
+        compared: &mut Compared,
+    ) -> Result<Clustering> {
         if points.is_empty() {
             return Err(Error::Request("there is nothing to cluster".into()));
         }
         let clusters = self.clusters_for(points.len());
         if points.len() > self.mini_batch_above {
-            return Ok(mini_batch::fit(self, points, clusters, device));
+            return mini_batch::fit(self, points, clusters, device, compared);
         }
         let blocks = Points::new(points, &mean(points), device);
-        let start = start::plus_plus(points, &blocks, clusters, self.seed);
-        Ok(self.lloyd(points, &blocks, points.select(start)))
+        let start = start::plus_plus(points, &blocks, clusters, self.seed, compared)?;
+        self.lloyd(points, &blocks, points.select(start), compared)
     }
 
     /// Clusters the points by Lloyd's algorithm from the centres given.
     ///
     /// # Errors
-    /// When there are no points, no centres, or their widths differ.
+    /// When there are no points, no centres, or their widths differ, and those of `compared`.
     pub fn fit_from(
         &self,
         points: &Embeddings,
         centres: Embeddings,
         device: &Device,
+        compared: &mut Compared,
     ) -> Result<Clustering> {
         if points.is_empty() || centres.is_empty() || points.width() != centres.width() {
             return Err(Error::Request(format!(
@@ -134,18 +154,24 @@ impl Config {
             )));
         }
         let blocks = Points::new(points, &mean(points), device);
-        Ok(self.lloyd(points, &blocks, centres))
+        self.lloyd(points, &blocks, centres, compared)
     }
 
     /// Lloyd's algorithm: assign points to their nearest centres, move the centres to the means.
-    fn lloyd(&self, points: &Embeddings, blocks: &Points, mut centres: Embeddings) -> Clustering {
+    fn lloyd(
+        &self,
+        points: &Embeddings,
+        blocks: &Points,
+        mut centres: Embeddings,
+        compared: &mut Compared,
+    ) -> Result<Clustering> {
         let tolerance = self.tolerance * variance(points, blocks.origin());
         let mut assignment = Vec::new();
         let mut iterations = 0;
         let mut settled = false;
         while iterations < self.iterations && !settled {
             iterations += 1;
-            let latest = blocks.nearest(&centres);
+            let latest = blocks.nearest(&centres, compared)?;
             settled = latest == assignment;
             assignment = latest;
             let sizes = sizes(&assignment, centres.len());
@@ -159,15 +185,15 @@ impl Config {
             }
         }
         if !settled {
-            assignment = blocks.nearest(&centres);
+            assignment = blocks.nearest(&centres, compared)?;
         }
         let inertia = distances(points, &centres, &assignment).iter().sum();
-        Clustering {
+        Ok(Clustering {
             centres,
             assignment,
             inertia,
             iterations,
-        }
+        })
     }
 }
 

@@ -7,7 +7,11 @@
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::embedding::{Embeddings, to_f32};
+use super::Compared;
+use crate::{
+    Result,
+    embedding::{Embeddings, to_f32},
+};
 
 /// Rows to a block. A block's scores for a thousand centres stay in the cache of a CPU.
 const BLOCK: usize = 2048;
@@ -36,11 +40,20 @@ impl Points {
     }
 
     /// The nearest centre of each point.
-    pub(super) fn nearest(&self, centres: &Embeddings) -> Vec<u32> {
-        let centres = columns(centres, &self.origin, &self.device);
-        let blocks = self.blocks.iter();
-        let nearest = blocks.map(|block| block.clone().matmul(centres.clone()).argmin(1));
-        indices(Tensor::cat(nearest.collect(), 0))
+    pub(super) fn nearest(
+        &self,
+        centres: &Embeddings,
+        compared: &mut Compared,
+    ) -> Result<Vec<u32>> {
+        let columns = columns(centres, &self.origin, &self.device);
+        let mut nearest = Vec::new();
+        for block in &self.blocks {
+            let scores = block.clone().matmul(columns.clone());
+            // Read block by block: only then is it certain that the device has done its work.
+            nearest.extend(indices(scores.argmin(1)));
+            compared((block.dims()[0] * centres.len()) as u64)?;
+        }
+        Ok(nearest)
     }
 
     /// `|x − c|² − |x|²` of each point and every centre: `[points, centres]`, row after row; `x`
@@ -56,17 +69,21 @@ impl Points {
 /// The `count` nearest centres of each point, nearest first: row after row.
 ///
 /// `count` is at most the number of centres.
+///
+/// # Errors
+/// Those of `compared`.
 pub fn nearest(
     points: &Embeddings,
     centres: &Embeddings,
     count: usize,
     device: &Device,
-) -> Vec<u32> {
+    compared: &mut Compared,
+) -> Result<Vec<u32>> {
     let origin = super::mean(centres);
-    let centres = columns(centres, &origin, device);
-    let blocks = points.values().chunks(BLOCK * points.width());
-    let nearest = blocks.map(|rows| {
-        let mut scores = block(rows, &origin, device).matmul(centres.clone());
+    let columns = columns(centres, &origin, device);
+    let mut nearest = Vec::new();
+    for rows in points.values().chunks(BLOCK * points.width()) {
+        let mut scores = block(rows, &origin, device).matmul(columns.clone());
         let mut best = vec![scores.clone().argmin(1)];
         while best.len() < count {
             let found = best[best.len() - 1].clone();
@@ -74,9 +91,10 @@ pub fn nearest(
             scores = scores.scatter(1, found, out, IndexingUpdateOp::Add);
             best.push(scores.clone().argmin(1));
         }
-        indices(Tensor::cat(best, 1))
-    });
-    nearest.flatten().collect()
+        nearest.extend(indices(Tensor::cat(best, 1)));
+        compared((rows.len() / points.width() * centres.len()) as u64)?;
+    }
+    Ok(nearest)
 }
 
 /// Rows `[x − origin, 1]` on the device.

@@ -4,25 +4,30 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use rayon::prelude::*;
 
-use super::{nearest::Points, squared_distance};
-use crate::embedding::Embeddings;
+use super::{Compared, nearest::Points, squared_distance};
+use crate::{Result, embedding::Embeddings};
 
 /// Points whose potentials are summed together. The order of the sums, and with it the choice, does
 /// not depend on the number of threads.
 const CHUNK: usize = 4096;
 
+/// Candidates for each of so many centres: `2 + ln k`.
+pub(super) fn trials(clusters: usize) -> usize {
+    2 + (clusters as f64).ln() as usize
+}
+
 /// The points that become the first centres.
 ///
-/// Each is the best of `2 + ln k` candidates, drawn with a probability that grows with the squared
+/// Each is the best of some candidates ([`trials`]), drawn with a probability that grows with the squared
 /// distance to the nearest centre so far: the one that leaves the smallest sum of those distances.
 pub(super) fn plus_plus(
     points: &Embeddings,
     blocks: &Points,
     clusters: usize,
     seed: u64,
-) -> Vec<usize> {
+    compared: &mut Compared,
+) -> Result<Vec<usize>> {
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
-    let trials = 2 + (clusters as f64).ln() as usize;
     let squares: Vec<f32> = points
         .values()
         .par_chunks(points.width())
@@ -35,13 +40,14 @@ pub(super) fn plus_plus(
     loop {
         let scores = blocks.scores(&points.select(candidates.iter().copied()));
         let count = candidates.len();
+        compared((points.len() * count) as u64)?;
         let potentials = potentials(&scores, count, &squares, &closest);
         let best = (0..count)
             .min_by(|&a, &b| potentials[a].total_cmp(&potentials[b]))
             .unwrap_or(0);
         chosen.push(candidates[best]);
         if chosen.len() == clusters {
-            return chosen;
+            return Ok(chosen);
         }
         closest
             .par_iter_mut()
@@ -50,7 +56,7 @@ pub(super) fn plus_plus(
             .for_each(|((closest, scores), square)| {
                 *closest = closest.min((scores[best] + square).max(0.0));
             });
-        candidates = draw(&closest, trials, &mut rng);
+        candidates = draw(&closest, trials(clusters), &mut rng);
     }
 }
 

@@ -76,7 +76,8 @@ impl fmt::Display for Fingerprint {
 /// Removes every file and row in `folder` that comes from a source, and what `cache` holds of it: clips
 /// in the shards of `burn-hunyuan cache`, which are written anew, and other files whose names contain the
 /// id of one of its clips. Then makes the tables anew from what is left. They are the tables of a run
-/// that never saw the source: what was rejected as a duplicate of its clips comes into its own.
+/// that never saw the source: what was rejected as a duplicate of its clips comes into its own. Its file
+/// is not there yet, and so it has no line in the manifest: a resumed run cuts it.
 ///
 /// `wanted` is a source's id, its path as the run was given it, or the owner's id from the sidecar.
 /// The source itself, outside the run, is not touched. Nobody else may read or write the shards
@@ -162,10 +163,7 @@ fn fingerprint(path: &Path) -> Result<Fingerprint> {
 
 /// Looks through everything for the source; the number of files, and those that name it.
 fn search(folder: &Path, cache: Option<&Path>, held: &Held) -> Result<(usize, Vec<PathBuf>)> {
-    let mut files = held::files_below(folder)?;
-    if let Some(cache) = cache {
-        files.extend(held::files_below(cache)?);
-    }
+    let files = held::files(folder, cache)?;
     let pattern = held.pattern()?;
     let mut left = Vec::new();
     for path in &files {

@@ -1,7 +1,7 @@
 //! All that a run holds on a source.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -71,16 +71,14 @@ impl Held {
             // What a run has forgotten a cache may still hold.
             held.names.insert(wanted.into());
         }
-        for place in [Some(folder), cache].into_iter().flatten() {
-            for file in files_below(place)? {
-                match CacheFile::open(&file)? {
-                    Some(cached) if cached.entries(&held).is_empty() => {}
-                    Some(cached) => held.cached.push(cached),
-                    None if held.in_name(&file) => {
-                        held.files.insert(file);
-                    }
-                    None => {}
+        for file in files(folder, cache)? {
+            match CacheFile::open(&file)? {
+                Some(cached) if cached.entries(&held).is_empty() => {}
+                Some(cached) => held.cached.push(cached),
+                None if held.in_name(&file) => {
+                    held.files.insert(file);
                 }
+                None => {}
             }
         }
         if held.files.is_empty() && held.cached.is_empty() {
@@ -169,11 +167,28 @@ impl Held {
     }
 }
 
-/// All files below a folder, in order. Links are not followed.
+/// All files of a run and of a cache, each once, also where one of the folders lies in the other.
 ///
 /// # Errors
 /// If a folder cannot be read.
-pub(super) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files(folder: &Path, cache: Option<&Path>) -> Result<Vec<PathBuf>> {
+    let mut files = BTreeMap::new();
+    for place in [Some(folder), cache].into_iter().flatten() {
+        for file in files_below(place)? {
+            let whole = fs::canonicalize(&file).map_err(|source| Error::File {
+                action: "read",
+                path: file.clone(),
+                source,
+            })?;
+            // By the run's name for it, by which its shards are known.
+            files.entry(whole).or_insert(file);
+        }
+    }
+    Ok(files.into_values().collect())
+}
+
+/// All files below a folder. Links are not followed.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |source| Error::File {
         action: "read",
         path: folder.into(),
@@ -189,7 +204,6 @@ pub(super) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
             files.push(entry.path());
         }
     }
-    files.sort();
     Ok(files)
 }
 
@@ -222,10 +236,7 @@ pub(super) fn discard_unfinished(folder: &Path, cache: Option<&Path>) -> Result<
     for below in run::FOLDERS {
         output::discard_unfinished(&folder.join(below))?;
     }
-    for place in [Some(folder), cache].into_iter().flatten() {
-        let files = files_below(place)?;
-        let mut unfinished = files.iter().filter(|path| cache::is_unfinished(path));
-        unfinished.try_for_each(|path| output::remove(path))?;
-    }
-    Ok(())
+    let files = files(folder, cache)?;
+    let mut unfinished = files.iter().filter(|path| cache::is_unfinished(path));
+    unfinished.try_for_each(|path| output::remove(path))
 }

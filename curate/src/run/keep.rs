@@ -182,13 +182,13 @@ struct Range {
     crop: [u32; 4],
 }
 
-/// Writes `manifest.jsonl`: a line for each kept clip and image, those that could not be written
-/// left out.
+/// Writes `manifest.jsonl`: a line for each kept clip and image; with `cut` only for those whose files
+/// are there. Some could not be written, and what an erasure lets be kept waits for a resumed run.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(super) fn write_manifest(folder: &Path, plan: &Plan) -> Result<()> {
-    let kept = |row: &&Row| is_kept(row) && text(row, "file_error").is_empty();
+pub(super) fn write_manifest(folder: &Path, plan: &Plan, cut: bool) -> Result<()> {
+    let kept = |row: &&Row| is_kept(row) && !(cut && text(row, "file").is_empty());
     let mut lines = String::new();
     for row in plan.clips.iter().chain(&plan.images).filter(kept) {
         let file = text(row, "file");

@@ -142,7 +142,7 @@ fn settle(request: &Request) -> Result<Record> {
         }
         None => config.privacy.date = config.privacy.date.or_else(|| Some(Date::today())),
     }
-    Record::begun(&config)
+    Record::begun(&config, request.cut)
 }
 
 /// Prepares the output folder, and keeps others out of it.
@@ -239,7 +239,7 @@ fn forget_unread(sources: &[Vec<Found>], output: &Path) -> Result<()> {
 pub(crate) fn finish(output: &Path, record: Record, mut plan: Plan) -> Result<Record> {
     keep::note_files(&mut plan, output);
     plan.write(output)?;
-    keep::write_manifest(output, &plan)?;
+    keep::write_manifest(output, &plan, record.cut)?;
     let record = record.finished(&plan);
     record.write(output)?;
     Ok(record)

@@ -33,7 +33,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let unfinished = unfinished(path);
     let finished = fill(&unfinished).and_then(|()| {
-        fs::rename(&unfinished, path).map_err(|source| Error::File {
+        // A name can outlive a power failure that its contents do not: they have to be there first.
+        let synced = File::options().write(true).open(&unfinished);
+        let synced = synced.and_then(|file| file.sync_all());
+        let renamed = synced.and_then(|()| fs::rename(&unfinished, path));
+        renamed.map_err(|source| Error::File {
             action: "write",
             path: path.into(),
             source,

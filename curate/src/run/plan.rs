@@ -5,15 +5,18 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde_json::Value;
 
-use super::{Clip, Measured, Meter, Observer, Shard, Stage};
+use super::{Clip, Measured, Meter, Observer, Shard, Stage, progress::Told};
 use crate::{
-    Error, Result,
+    Result,
     config::Config,
     duplicates::best_first,
     embedding::Embeddings,
     tables::{self, CLIPS, IMAGES, Row, SOURCES, number, text},
     tiers::{self, Medium},
 };
+
+/// The share of the work that clustering takes, about; the search for duplicates takes the rest.
+const CLUSTERED: f64 = 0.9;
 
 /// The tables of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,13 +42,7 @@ pub fn plan(
 ) -> Result<Plan> {
     let rows = shards.iter().map(|shard| shard.clips.len() as u64).sum();
     let meter = Meter::new(observer, Stage::Plan, rows);
-    let kind = |kind| {
-        let rows = sorted(shards, kind, config, device)?;
-        match meter.add(rows.len() as u64).is_break() {
-            true => Err(Error::Interrupted),
-            false => Ok(rows),
-        }
-    };
+    let kind = |kind| sorted(shards, kind, config, device, &meter);
     Ok(Plan {
         sources: shards.iter().flat_map(source_rows).collect(),
         clips: kind(Medium::Video)?,
@@ -96,7 +93,13 @@ fn source_rows(shard: &Shard) -> Vec<Row> {
 }
 
 /// The rows of one kind, in the order of their ids, with everything decided.
-fn sorted(shards: &[Shard], kind: Medium, config: &Config, device: &Device) -> Result<Vec<Row>> {
+fn sorted(
+    shards: &[Shard],
+    kind: Medium,
+    config: &Config,
+    device: &Device,
+    meter: &Meter,
+) -> Result<Vec<Row>> {
     let measured = shards.iter().flat_map(|shard| {
         let of_kind = shard
             .clips
@@ -107,6 +110,8 @@ fn sorted(shards: &[Shard], kind: Medium, config: &Config, device: &Device) -> R
     let mut measured: Vec<(&Shard, &Measured)> = measured.collect();
     measured.sort_by_key(|(_, measured)| &measured.clip.id);
     let clips: Vec<&Measured> = measured.iter().map(|(_, measured)| *measured).collect();
+    let mut told = Told::new(meter, clips.len() as u64);
+    told.share(0.0)?;
     let mut rows: Vec<Row> = measured
         .iter()
         .map(|(shard, m)| clip_row(shard, &m.clip))
@@ -118,12 +123,21 @@ fn sorted(shards: &[Shard], kind: Medium, config: &Config, device: &Device) -> R
         .iter()
         .flat_map(|measured| measured.embedding.iter().copied());
     let embeddings = Embeddings::new(values.collect(), first.embedding.len())?.normalized();
-    let clustering = config.clusters.fit(&embeddings, device)?;
+    let most = config.clusters.most_pairs(embeddings.len());
+    let clustering =
+        config
+            .clusters
+            .fit(&embeddings, device, &mut told.within(0.0..CLUSTERED, most))?;
 
     let order = by_quality(&rows, kind, config);
-    let originals = config
-        .duplicates
-        .find(&embeddings, &clustering, &order, device)?;
+    let most = config.duplicates.most_pairs(&clustering);
+    let originals = config.duplicates.find(
+        &embeddings,
+        &clustering,
+        &order,
+        device,
+        &mut told.within(CLUSTERED..1.0, most),
+    )?;
     for (item, original) in originals.into_iter().enumerate() {
         let original = original.map(|original| original as usize);
         let id = original.map(|original| clips[original].clip.id.as_str());
@@ -138,6 +152,7 @@ fn sorted(shards: &[Shard], kind: Medium, config: &Config, device: &Device) -> R
         row.append(&mut tables::row(&outcome));
     }
     weigh(&mut rows, &clustering.assignment, config)?;
+    told.all()?;
     Ok(rows)
 }
 

@@ -1,14 +1,14 @@
 //! How far a run is, and many hands for it.
 
 use std::{
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A part of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,54 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// Tells the observer how much of a part of a stage is done, as of a file.
+pub(crate) struct Told<'a> {
+    meter: &'a Meter<'a>,
+    whole: u64,
+    told: u64,
+}
+
+impl<'a> Told<'a> {
+    /// A part of which nothing is done. `whole` is in the stage's measure.
+    pub fn new(meter: &'a Meter<'a>, whole: u64) -> Self {
+        let told = 0;
+        Self { meter, whole, told }
+    }
+
+    /// A share of the part is done, between 0 and 1.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the observer stops the run.
+    pub fn share(&mut self, share: f64) -> Result<()> {
+        // Of a share between 0 and 1, so the conversion holds.
+        let done = (self.whole as f64 * share.clamp(0.0, 1.0)) as u64;
+        let more = done.saturating_sub(self.told);
+        self.told += more;
+        match self.meter.add(more).is_break() {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// All of the part is done.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the observer stops the run.
+    pub fn all(&mut self) -> Result<()> {
+        self.share(1.0)
+    }
+
+    /// Hears of work in numbers that add up to at most `most`, which is this range of shares.
+    pub fn within(&mut self, shares: Range<f64>, most: u64) -> impl FnMut(u64) -> Result<()> {
+        let mut done = 0;
+        move |more| {
+            done += more;
+            let share = done as f64 / most as f64;
+            self.share(shares.start + (shares.end - shares.start) * share)
+        }
+    }
+}
+
 /// The results of `work` on each item, in the items' order, by `jobs` threads at a time. After an
 /// error no further item is begun.
 ///
@@ -101,7 +149,6 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
 
     #[test]
     fn results_come_in_order_on_any_number_of_threads() {
@@ -138,5 +185,31 @@ mod tests {
         let meter = Meter::new(&observer, Stage::Cut, 100);
         in_parallel(4, &[1_u64; 120], |n| Ok(meter.add(*n))).unwrap();
         assert_eq!(last.into_inner(), 120);
+    }
+
+    #[test]
+    fn parts_are_told_by_their_shares() {
+        let heard = Mutex::new(Vec::new());
+        let observer = |progress: Progress| {
+            let mut heard = heard.lock().unwrap();
+            heard.push(progress.done);
+            match heard.len() {
+                9 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        };
+        let meter = Meter::new(&observer, Stage::Plan, 300);
+        let mut first = Told::new(&meter, 100);
+        first.share(0.0).unwrap();
+        // Four of at most five.
+        let mut four = [1; 4].into_iter();
+        four.try_for_each(first.within(0.0..0.5, 5)).unwrap();
+        first.within(0.5..1.0, 4)(1).unwrap();
+        first.share(0.1).unwrap();
+        first.all().unwrap();
+        let mut second = Told::new(&meter, 200);
+        assert!(matches!(second.share(0.25), Err(Error::Interrupted)));
+        let heard = heard.into_inner().unwrap();
+        assert_eq!(heard, [0, 10, 20, 30, 40, 62, 62, 100, 150]);
     }
 }

@@ -23,8 +23,17 @@ pub struct Record {
     pub ffmpeg: String,
     /// The configuration with all defaults filled in.
     pub configuration: config::Config,
+    /// Whether kept clips and images are written as files.
+    #[serde(default = "cut")]
+    pub cut: bool,
     /// What came out; absent while the run is under way.
     pub counts: Option<Counts>,
+}
+
+/// What a record of an earlier version means, which does not tell: where files are asked for, the
+/// manifest names no source.
+fn cut() -> bool {
+    true
 }
 
 /// What came out of a run.
@@ -63,11 +72,12 @@ impl Record {
     ///
     /// # Errors
     /// If ffmpeg is not installed: better one error than one for each file.
-    pub(super) fn begun(configuration: &config::Config) -> Result<Self> {
+    pub(super) fn begun(configuration: &config::Config, cut: bool) -> Result<Self> {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").into(),
             ffmpeg: ffmpeg_version()?,
             configuration: configuration.clone(),
+            cut,
             counts: None,
         })
     }

@@ -10,7 +10,7 @@ use super::{
     measure::Picked,
     output,
     pending::{Pending, Shot},
-    progress::Meter,
+    progress::{Meter, Told},
 };
 use crate::{
     Error, Frame, Result,
@@ -41,11 +41,7 @@ pub(super) fn measure(
         clips: Vec::new(),
     };
     let bytes = found.source.bytes.unwrap_or(0);
-    let mut told = Told {
-        meter,
-        bytes,
-        told: 0,
-    };
+    let mut told = Told::new(meter, bytes);
     // The shard has its clips only when all are done, so it is sound after a panic as well.
     let result = guarded(&found.path, || {
         match (&found.source.error, found.source.kind) {
@@ -73,31 +69,6 @@ fn check_size(path: &Path, width: u32, height: u32) -> Result<()> {
             path: path.into(),
             problem: format!("pictures of {width}x{height}; at least 2x2 pixels are needed"),
         }),
-    }
-}
-
-/// Tells the observer how much of a file is done.
-struct Told<'a> {
-    meter: &'a Meter<'a>,
-    bytes: u64,
-    told: u64,
-}
-
-impl Told<'_> {
-    /// A share of the file is done.
-    fn share(&mut self, share: f64) -> Result<()> {
-        // Of a share between 0 and 1, so the conversion holds.
-        let done = (self.bytes as f64 * share.clamp(0.0, 1.0)) as u64;
-        let more = done.saturating_sub(self.told);
-        self.told += more;
-        match self.meter.add(more).is_break() {
-            true => Err(Error::Interrupted),
-            false => Ok(()),
-        }
-    }
-
-    fn all(&mut self) -> Result<()> {
-        self.share(1.0)
     }
 }
 
@@ -206,9 +177,8 @@ fn decode(
     let mut picture = Picture::default();
     let (mut pictures, mut end) = (0, 0.0);
     let mut found = Vec::new();
-    // The receiver goes when measuring has failed, and then that error counts.
-    let send = |shot: Shot<GrayImage>| drop(shots.send(shot));
-    let ended = loop {
+    // The receiver goes when measuring has failed. Then that error counts, and nothing more is needed.
+    let ended = 'pictures: loop {
         match decoder.read(&mut picture) {
             Ok(true) => {}
             ended => break ended.map(drop),
@@ -236,7 +206,9 @@ fn decode(
         leave_out(&mut pending, &passed);
         found.extend(passed);
         while let Some(shot) = pending.ready() {
-            send(shot);
+            if shots.send(shot).is_err() {
+                break 'pictures Ok(());
+            }
         }
         told.share(seconds.map_or(0.0, |seconds| time / seconds) * 0.99)?;
     };
@@ -248,7 +220,9 @@ fn decode(
     leave_out(&mut pending, &passed);
     found.extend(passed);
     for shot in pending.finish(end) {
-        send(shot);
+        if shots.send(shot).is_err() {
+            break;
+        }
     }
     Ok(Decoded {
         pictures,

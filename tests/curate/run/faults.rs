@@ -5,11 +5,14 @@ use std::{
     ops::ControlFlow,
     path::Path,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use burn_hunyuan_curate::{
-    report,
+    privacy, report,
     run::{self, Plan, Request},
     tables::{Row, text},
 };
@@ -121,8 +124,54 @@ fn clips_that_cannot_be_written_are_counted() {
     let plan = Plan::read(out.path()).unwrap();
     let told = text(only(&plan.images, "82.png"), "file_error");
     assert!(told.contains("cannot read it"), "{told}");
-    let manifest = fs::read_to_string(out.path().join("manifest.jsonl")).unwrap();
-    assert_eq!(manifest.lines().count(), 1);
+    let manifest = || fs::read_to_string(out.path().join("manifest.jsonl")).unwrap();
+    assert_eq!(manifest().lines().count(), 1);
+    // Nor has it a line once the tables are made anew without the other.
+    let other = footage.path().join("83.png");
+    let other = other.to_string_lossy();
+    privacy::erase(out.path(), None, &other, &request.device).unwrap();
+    let plan = Plan::read(out.path()).unwrap();
+    assert_ne!(text(only(&plan.images, "82.png"), "tier"), "");
+    assert_eq!(manifest(), "");
+}
+
+/// A film is not decoded to its end when nothing can be written of it.
+#[test]
+fn an_output_that_fails_ends_the_film() {
+    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = "testsrc2=size=240x136:rate=24:duration=24";
+    let done = Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libx264",
+        ])
+        .args(["-preset", "ultrafast", "-pix_fmt", "yuv420p"])
+        .arg(footage.path().join("film.mp4"))
+        .status();
+    assert!(done.unwrap().success());
+    let mut config = config();
+    config.clips.longest = 1.0;
+    config.transitions.longest = 1.0;
+    let Some(request) = request(footage.path(), out.path(), config) else {
+        return;
+    };
+    let thumbnails = out.path().join("thumbnails");
+    let furthest = Mutex::new(0.0_f64);
+    let result = run::curate(&request, &|progress| {
+        if progress.stage == run::Stage::Measure {
+            let _ = fs::remove_dir_all(&thumbnails);
+            let mut furthest = furthest.lock().unwrap();
+            *furthest = furthest.max(progress.done as f64 / progress.total as f64);
+        }
+        ControlFlow::Continue(())
+    });
+    let error = result.unwrap_err().to_string();
+    assert!(
+        error.contains("cannot write") && error.contains("thumbnails"),
+        "{error}"
+    );
+    // Three clips of a second are on their way at most, and four seconds are kept back.
+    let furthest = furthest.into_inner().unwrap();
+    assert!(0.1 < furthest && furthest < 0.5, "{furthest}");
 }
 
 #[test]

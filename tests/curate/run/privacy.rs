@@ -77,6 +77,18 @@ fn an_erased_source_was_never_there() {
     assert_eq!(erasure.rows, [("sources", 2), ("clips", 1), ("images", 1)]);
     assert_eq!(erasure.left, Vec::<std::path::PathBuf>::new());
     let page = fs::read_to_string(page).unwrap();
+    // The copy has come into its own and has no file yet. No line names a source in place of one.
+    let plan = Plan::read(out.path()).unwrap();
+    assert_ne!(text(only(&plan.clips, "worse.mp4"), "tier"), "");
+    let manifest = fs::read_to_string(out.path().join("manifest.jsonl")).unwrap();
+    let paths: Vec<String> = manifest
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["path"].as_str().unwrap().into()
+        })
+        .collect();
+    assert_eq!(paths, [format!("clips/{landscape}.mp4")]);
     // Shard, thumbnail and file of each, and the cached latent.
     assert_eq!(erasure.removed.len(), 7, "{:#?}", erasure.removed);
     assert!(

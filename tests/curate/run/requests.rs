@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fs, ops::ControlFlow, sync::Mutex};
 
 use burn_hunyuan_curate::{
-    run::{self, Request},
+    Error,
+    run::{self, Plan, Request, Stage},
     tiers,
 };
 use tempfile::TempDir;
@@ -97,6 +98,41 @@ fn what_is_decided_last_can_change_on_resume() {
         error.to_string().contains("another configuration"),
         "{error}"
     );
+}
+
+/// A run stops while its clips are compared, and goes on to the tables later.
+#[test]
+fn a_run_stops_while_it_plans() {
+    let (footage, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for seed in 74..77 {
+        let path = footage.path().join(format!("{seed}.png"));
+        films::ground(seed).save(path).unwrap();
+    }
+    let Some(request) = request(footage.path(), out.path(), config()) else {
+        return;
+    };
+    // Not at once: it is heard between the beginning and the end.
+    let planned = Mutex::new(Vec::new());
+    let result = run::curate(&request, &|progress| {
+        let mut planned = planned.lock().unwrap();
+        if progress.stage == Stage::Plan {
+            planned.push(progress.done);
+        }
+        match planned.len() {
+            0..4 => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    });
+    assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+    let planned = planned.into_inner().unwrap();
+    assert!(planned.len() == 4 && planned[3] < 3, "{planned:?}");
+    assert!(Plan::read(out.path()).is_err());
+    assert!(!out.path().join("manifest.jsonl").exists());
+    let resumed = Request {
+        resume: true,
+        ..request
+    };
+    assert_eq!(curate(&resumed).counts.unwrap().images, 3);
 }
 
 /// What cannot be carried out leaves no output that would stand in the way of the next try.

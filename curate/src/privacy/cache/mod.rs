@@ -171,7 +171,11 @@ pub(super) fn is_unfinished(path: &Path) -> bool {
 /// what is unfinished.
 fn replace(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     let aside = path.with_extension("partial");
-    let replaced = fill(&aside).and_then(|()| fs::rename(&aside, path));
+    // A name can outlive a power failure that its contents do not: they have to be there first.
+    let sync = || File::options().write(true).open(&aside)?.sync_all();
+    let replaced = fill(&aside)
+        .and_then(|()| sync())
+        .and_then(|()| fs::rename(&aside, path));
     if replaced.is_err() {
         // What is not there needs no removal.
         let _ = fs::remove_file(&aside);
@@ -203,8 +207,7 @@ fn read_header(path: &Path) -> io::Result<(Vec<u8>, u64)> {
     Ok((header, bytes))
 }
 
-/// Writes a safetensors file with some tensors of another, where their bytes begin at `start`. When
-/// this returns the file is on the disk.
+/// Writes a safetensors file with some tensors of another, where their bytes begin at `start`.
 fn copy<'a>(
     from: &Path,
     start: u64,
@@ -237,7 +240,7 @@ fn copy<'a>(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    file.into_inner()?.sync_all()
+    file.flush()
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

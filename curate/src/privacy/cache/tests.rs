@@ -133,7 +133,7 @@ fn a_shard_is_parted_into_what_is_of_the_source_and_the_rest() {
     };
     file.write(Part::Rest, &other, &file.path).unwrap();
     assert!(read(&file.path).0.is_empty());
-    assert_eq!(held::files_below(folder.path()).unwrap().len(), 2);
+    assert_eq!(held::files(folder.path(), None).unwrap().len(), 2);
 }
 
 #[test]

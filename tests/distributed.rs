@@ -102,6 +102,14 @@ fn model(devices: &[Device]) -> Dit {
     burn_hunyuan_train::parameters::with_parameters(model, &weights)
 }
 
+#[test]
+fn another_machines_memory_is_not_ours() {
+    let worker = Worker::start();
+    let device = worker.device();
+    assert!(!device::is_host(&device));
+    assert_eq!(device::memory(&device), None);
+}
+
 /// Four clips, the same on every device.
 fn batch(device: &Device) -> (PathPoint, Condition) {
     let wave = |count: usize, step: f32| -> Vec<f32> {

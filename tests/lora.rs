@@ -119,6 +119,174 @@ fn every_format_acts_as_in_diffusers() {
     assert_close("strength 0.5", &output(&half, &device), &reference, BOUND);
 }
 
+/// A copy of a LoRA with other keys.
+fn renamed(from: &Path, to: &Path, rename: impl Fn(&str) -> String) {
+    let bytes = std::fs::read(from).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let views = tensors.iter().map(|(key, view)| (rename(key), view));
+    serialize_to_file(views, None, to).unwrap();
+}
+
+#[test]
+fn every_spelling_of_a_key_is_read() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let spelled = folder.path().join("spelled.safetensors");
+    let expected = expected("original.strength_1", &device);
+    for prefix in [
+        "",
+        "diffusion_model.",
+        "model.diffusion_model.",
+        "transformer.",
+        "base_model.model.",
+    ] {
+        for (down, up) in [
+            ("lora_A.weight", "lora_B.weight"),
+            ("lora_A.default.weight", "lora_B.default.weight"),
+            ("lora_down.weight", "lora_up.weight"),
+            ("lora.down.weight", "lora.up.weight"),
+        ] {
+            renamed(
+                &fixture_path("lora_original.safetensors"),
+                &spelled,
+                |key| {
+                    let key = key.strip_prefix("diffusion_model.").unwrap();
+                    let key = key.replace("lora_A.weight", down);
+                    format!("{prefix}{}", key.replace("lora_B.weight", up))
+                },
+            );
+            let output = output(&open(&path, &spelled, 1.0), &device);
+            assert_close(&format!("{prefix}…{down}"), &output, &expected, BOUND);
+        }
+    }
+}
+
+/// The closed form: `W + strength · (scale · up · down + diff)` and `b + strength · diff_b`.
+#[test]
+fn differences_are_added_in_full() {
+    const WIDTH: usize = 32;
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let lora = folder.path().join("lora.safetensors");
+    // The fused layers of ComfyUI's names: three parts in one layer, four in the other.
+    let rows = |name: &str| Weights::open(&path).unwrap().get(name).unwrap().shape()[0];
+    let mlp = rows("single_transformer_blocks.0.proj_mlp.bias");
+    let qkv = "diffusion_model.double_blocks.0.img_attn.qkv";
+    let linear1 = "diffusion_model.single_blocks.0.linear1";
+    let added: Vec<(String, Vec<usize>)> = vec![
+        (format!("{qkv}.diff_b"), vec![3 * WIDTH]),
+        (format!("{qkv}.lora_down.weight"), vec![1, WIDTH]),
+        (format!("{qkv}.lora_up.weight"), vec![3 * WIDTH, 1]),
+        (format!("{linear1}.diff"), vec![3 * WIDTH + mlp, WIDTH]),
+        (format!("{linear1}.diff_b"), vec![3 * WIDTH + mlp]),
+        (
+            "diffusion_model.txt_in.individual_token_refiner.blocks.0.norm1.diff".into(),
+            vec![WIDTH],
+        ),
+    ];
+    // Every value of a tensor is another.
+    let value = |tensor: usize, i: usize| (tensor + 1) as f32 + i as f32 / 1024.0;
+    let bytes: Vec<Vec<u8>> = added
+        .iter()
+        .enumerate()
+        .map(|(tensor, (_, shape))| {
+            let elements = 0..shape.iter().product::<usize>();
+            elements
+                .flat_map(|i| value(tensor, i).to_le_bytes())
+                .collect()
+        })
+        .collect();
+    let views = added.iter().zip(&bytes).map(|((key, shape), bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (key, view)
+    });
+    serialize_to_file(views, None, &lora).unwrap();
+
+    let model = open(&path, &lora, 0.5);
+    let merged = folder.path().join("merged.safetensors");
+    let progress = &mut |_, _| ControlFlow::Continue(());
+    save_transformer(&model, &merged, FloatDType::F32, &device, progress).unwrap();
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let values = tensors.iter().map(|(name, view)| {
+            let values = view.data().as_chunks().0.iter();
+            let values: Vec<f32> = values.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            (name.to_string(), values)
+        });
+        values.collect::<HashMap<_, _>>()
+    };
+    let (before, after) = (read(&path), read(&merged));
+    let dual = "transformer_blocks.0.attn";
+    let single = "single_transformer_blocks.0";
+    // What is added to the `i`-th value of a tensor, before the strength.
+    type Added<'a> = Box<dyn Fn(usize) -> f32 + 'a>;
+    let mut expected: HashMap<String, Added> = HashMap::new();
+    for (part, name) in ["to_q", "to_k", "to_v"].into_iter().enumerate() {
+        let first = part * WIDTH;
+        let bias = move |i| value(0, first + i);
+        expected.insert(format!("{dual}.{name}.bias"), Box::new(bias));
+        let product = move |i: usize| value(2, first + i / WIDTH) * value(1, i % WIDTH);
+        expected.insert(format!("{dual}.{name}.weight"), Box::new(product));
+        let weight = move |i| value(3, first * WIDTH + i);
+        expected.insert(format!("{single}.attn.{name}.weight"), Box::new(weight));
+        let bias = move |i| value(4, first + i);
+        expected.insert(format!("{single}.attn.{name}.bias"), Box::new(bias));
+    }
+    let weight = move |i| value(3, 3 * WIDTH * WIDTH + i);
+    expected.insert(format!("{single}.proj_mlp.weight"), Box::new(weight));
+    let bias = move |i| value(4, 3 * WIDTH + i);
+    expected.insert(format!("{single}.proj_mlp.bias"), Box::new(bias));
+    let norm = "context_embedder.token_refiner.refiner_blocks.0.norm1.weight";
+    expected.insert(norm.into(), Box::new(|i| value(5, i)));
+    for (name, before) in before {
+        let added = expected.remove(&name);
+        for (i, (before, after)) in before.into_iter().zip(&after[&name]).enumerate() {
+            let added = added.as_ref().map_or(0.0, |added| 0.5 * added(i));
+            let sum = before + added;
+            assert!(
+                (after - sum).abs() <= 1e-6 * sum.abs().max(1.0),
+                "{name} {i}"
+            );
+        }
+    }
+    assert!(expected.is_empty(), "{:?}", expected.keys());
+
+    // On the way into a module as well.
+    let whole = Model::open(&[&path]).map(|mut model| {
+        model.replace(Component::Transformer, &merged).unwrap();
+        model
+    });
+    let whole = output(&whole.unwrap(), &device);
+    assert_close("loaded", &output(&model, &device), &whole, BOUND);
+
+    let error = Lora::open(&lora)
+        .unwrap()
+        .save(&folder.path().join("converted"), LoraFormat::Kohya)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("lora merge"), "{error}");
+}
+
+#[test]
+fn a_folder_stands_for_the_lora_in_it() {
+    let Some(device) = device() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = transformer(folder.path());
+    let style = folder.path().join("style");
+    std::fs::create_dir(&style).unwrap();
+    let (file, key) = FILES[0];
+    std::fs::copy(
+        fixture_path(file),
+        style.join("pytorch_lora_weights.safetensors"),
+    )
+    .unwrap();
+    let output = output(&open(&path, &style, 1.0), &device);
+    assert_close("folder", &output, &expected(key, &device), BOUND);
+}
+
 #[test]
 fn several_loras_add_up() {
     let Some(device) = device() else { return };
@@ -280,6 +448,10 @@ fn what_does_not_fit_is_refused_by_name() {
         (
             vec![("lora_unet_middle.lora_down.weight", [2, 32])],
             "unexpected: lora_unet_middle",
+        ),
+        (
+            vec![("single_blocks.0.linear2.diff", [32, 32])],
+            "single_blocks.0.proj.weight [32, 32] instead of",
         ),
         (vec![("transformer.x.hada_w1_a", [2, 2])], "LoHa"),
         (vec![("transformer.x.lokr_w1", [2, 2])], "LoKr"),

@@ -3,7 +3,11 @@
 //! A name is `BACKEND` or `BACKEND:INDEX`, `remote:ws://HOST:PORT`, or `auto`. Everything else in the
 //! project takes a [`Device`] and never asks what is behind it.
 
-use burn::tensor::{DType, Device};
+use burn::{
+    backend::DispatchDevice,
+    tensor::{DType, Device},
+};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// A backend's name on the command line, and the cargo feature that compiles it in.
 ///
@@ -194,20 +198,28 @@ pub fn is_software_adapter(device: &Device) -> bool {
     accelerator(device).is_some_and(|accelerator| !accelerator.is_card)
 }
 
-/// The memory of `device` in bytes: the machine's for a CPU backend, the card's where its backend
-/// reports it.
+/// The memory of `device` in bytes: what this program may use for a CPU backend, the card's where its
+/// backend reports it.
 pub fn memory(device: &Device) -> Option<u64> {
-    if let Some(properties) = accelerator(device) {
-        return properties.memory;
+    match is_host(device) {
+        true => Some(HostMemory::now().total),
+        false => accelerator(device)?.memory,
     }
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    Some(system.total_memory())
 }
 
-/// Whether the memory of `device` is the program's own.
+/// Whether the memory of `device` is the program's own: not a card's, nor another machine's.
 pub fn is_host(device: &Device) -> bool {
-    accelerator(device).is_none()
+    match device.as_dispatch().clone().inner() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchDevice::NdArray(_) => true,
+        // Its default is the CPU; the others are cards.
+        #[cfg(feature = "tch")]
+        DispatchDevice::LibTorch(device) => device == Default::default(),
+        #[allow(unreachable_patterns)] // there may be no other backend in the build
+        _ => false,
+    }
 }
 
 /// What a computation on `device` may take, in bytes: the memory that is not
@@ -222,15 +234,48 @@ pub fn working_memory(device: &Device) -> u64 {
         let free = accelerator.memory.map(|memory| memory.saturating_sub(used));
         return free.unwrap_or(UNKNOWN_MEMORY).min(allocations);
     }
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    system.available_memory()
+    match is_host(device) {
+        true => HostMemory::now().available,
+        false => UNKNOWN_MEMORY,
+    }
+}
+
+/// What this program may use of the machine's memory, in bytes.
+#[derive(Debug)]
+struct HostMemory {
+    total: u64,
+    available: u64,
+}
+
+impl HostMemory {
+    fn now() -> Self {
+        let mut system = System::new();
+        system.refresh_memory();
+        // A container's or a service's limit is one of the process; where the system's files show
+        // only the container's own, it is the one that they begin with.
+        let own = sysinfo::get_current_pid().ok().and_then(|pid| {
+            let (pids, nothing) = ([pid], ProcessRefreshKind::nothing());
+            system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), false, nothing);
+            system.process(pid)?.cgroup_limits()
+        });
+        let limits = own.or_else(|| system.cgroup_limits());
+        let (total, available) = (system.total_memory(), system.available_memory());
+        match limits {
+            None => Self { total, available },
+            // Beside what is resident there are copies of files, which make room where it is needed.
+            Some(limits) => Self {
+                total: total.min(limits.total_memory),
+                available: available.min(limits.total_memory.saturating_sub(limits.rss)),
+            },
+        }
+    }
 }
 
 /// What is assumed of an accelerator that does not tell its memory, in bytes.
 const UNKNOWN_MEMORY: u64 = 8 << 30;
 
-/// What an accelerator tells of itself; there is none behind the CPU backends.
+/// What an accelerator tells of itself. There is none behind the CPU backends, nor does LibTorch or
+/// another machine tell.
 struct Accelerator {
     name: String,
     /// Whether there is a card behind it.
@@ -242,7 +287,7 @@ struct Accelerator {
 #[cfg(feature = "cubecl")]
 fn accelerator(device: &Device) -> Option<Accelerator> {
     #[allow(irrefutable_let_patterns)] // there may be no other backend in the build
-    let burn::backend::DispatchDevice::Cube(device) = device.as_dispatch() else {
+    let DispatchDevice::Cube(device) = device.as_dispatch().clone().inner() else {
         return None;
     };
     let client = device.client();
@@ -270,7 +315,11 @@ pub fn description(device: &Device) -> String {
     let inner = text
         .strip_prefix("Device<")
         .and_then(|text| text.strip_suffix('>'));
-    format!("{} on the processor", inner.unwrap_or(&text))
+    let inner = inner.unwrap_or(&text);
+    match is_host(device) {
+        true => format!("{inner} on the processor"),
+        false => inner.to_string(),
+    }
 }
 
 fn describe(name: String, device: &Device) -> DeviceInfo {
@@ -316,6 +365,30 @@ mod tests {
     fn a_missing_backend_names_its_feature() {
         let message = open("rocm").unwrap_err().to_string();
         assert!(message.contains("--features rocm"), "{message}");
+    }
+
+    #[test]
+    fn the_processor_is_the_host() {
+        let flex = open("flex").unwrap();
+        assert!(is_host(&flex));
+        #[cfg(feature = "train")]
+        assert!(is_host(&flex.autodiff()), "with its gradients");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_more_memory_is_told_than_the_machine_has() {
+        let HostMemory { total, available } = HostMemory::now();
+        let machine = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = machine.lines().find(|line| line.starts_with("MemTotal:"));
+        let kibibytes: u64 = line
+            .unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(0 < available && available <= total && total <= kibibytes * 1024);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The operating system refused.
+    /// The operating system refused to read.
     #[error("cannot read {path}: {source}")]
     Io {
         /// File or folder.

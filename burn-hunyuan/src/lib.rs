@@ -15,8 +15,6 @@ pub mod checkpoint;
 pub mod cli;
 pub mod device;
 mod error;
-#[cfg(feature = "cli")]
-mod flops;
 pub mod pipeline;
 pub mod plan;
 pub mod sampler;

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
+use ::safetensors::Dtype;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors};
-use serde_json::json;
 
 use crate::{
+    checkpoint::{self, Weights, safetensors},
     error::{Error, Result},
     video::OutputFile,
 };
@@ -53,24 +53,16 @@ impl TensorFile {
             .insert(name.to_string(), (shape, f32_data(tensor).bytes().to_vec()));
     }
 
-    /// Completes the file: the length of the header, the header, the values.
+    /// Completes the file.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(mut self) -> Result<()> {
-        let (mut header, mut end) = (serde_json::Map::new(), 0);
-        for (name, (shape, values)) in &self.tensors {
-            let offsets = [end, end + values.len()];
-            let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": offsets});
-            header.insert(name.clone(), entry);
-            end += values.len();
-        }
-        let mut header = serde_json::Value::from(header).to_string();
-        // Spaces keep the values aligned.
-        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+        let tensors = self.tensors.iter();
+        let tensors = tensors.map(|(name, (shape, _))| (name.clone(), Dtype::F32, &shape[..]));
+        let (header, _) = safetensors::header(&[], tensors);
         let mut write = |bytes: &[u8]| self.file.write_all(bytes).map_err(|e| self.file.error(e));
-        write(&(header.len() as u64).to_le_bytes())?;
-        write(header.as_bytes())?;
+        write(&header)?;
         for (_, values) in self.tensors.values() {
             write(values)?;
         }
@@ -78,43 +70,34 @@ impl TensorFile {
     }
 }
 
-/// Reads one tensor of a safetensors file as f32.
+/// Reads one tensor of a file of weights as f32; nothing else of the file but its header.
 ///
 /// # Errors
-/// When the file or the tensor is missing; when the tensor is not F32, F16 or BF16, has another
-/// number of axes, or holds NaN or infinity.
+/// When the file or the tensor is missing; when the tensor is no float, has another number of axes, or
+/// holds NaN or infinity.
 pub fn load_tensor<const D: usize>(path: &Path, name: &str, device: &Device) -> Result<Tensor<D>> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io {
-        path: path.into(),
-        source,
-    })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::tensors(path, format!("not a usable safetensors file: {e}")))?;
-    let view = file.tensor(name).map_err(|_| {
-        let names = file.names().join(", ");
-        Error::tensors(path, format!("has no tensor `{name}`; it has: {names}"))
-    })?;
-    let dtype = match view.dtype() {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        other => {
-            return Err(Error::tensors(
-                path,
-                format!("`{name}` is {other}, not F32"),
-            ));
-        }
+    let weights = Weights::open(path)?;
+    let Some(tensor) = weights.get(name) else {
+        let names: Vec<_> = weights.names().collect();
+        let reason = format!("has no tensor `{name}`; it has: {}", names.join(", "));
+        return Err(Error::tensors(path, reason));
     };
-    let shape: [usize; D] = view.shape().try_into().map_err(|_| {
-        let shape = view.shape();
-        Error::tensors(path, format!("`{name}` is {shape:?}, expected {D} axes"))
-    })?;
-    let data = TensorData::from_bytes_vec(view.data().to_vec(), shape, dtype).convert::<f32>();
-    if data.iter::<f32>().any(|value| !value.is_finite()) {
-        let reason = format!("`{name}` holds values that are not finite");
+    if !tensor.encoding().is_float() {
+        let reason = format!("`{name}` is {}, not F32", tensor.encoding());
         return Err(Error::tensors(path, reason));
     }
-    Ok(Tensor::from_data(data, (device, DType::F32)))
+    if tensor.shape().len() != D {
+        let reason = format!("`{name}` is {:?}, expected {D} axes", tensor.shape());
+        return Err(Error::tensors(path, reason));
+    }
+    match tensor.values(name) {
+        Ok(values) => Ok(Tensor::from_data(values, (device, DType::F32))),
+        Err(checkpoint::Error::NotFinite { .. }) => {
+            let reason = format!("`{name}` holds values that are not finite");
+            Err(Error::tensors(path, reason))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A tensor on the host, as f32.

@@ -157,6 +157,13 @@ fn damaged_files_never_panic() {
             if let Ok(report) = inspect(&path, &device) {
                 let _ = report.to_string();
             }
+            if let Ok(weights) = Weights::open(&path) {
+                for (name, tensor) in weights.iter() {
+                    let bytes = tensor.bytes();
+                    let len = bytes.map_or(tensor.byte_len(), |bytes| bytes.len());
+                    assert_eq!(len, tensor.byte_len(), "{name}");
+                }
+            }
         }
     }
 }

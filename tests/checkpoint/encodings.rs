@@ -1,6 +1,6 @@
 //! Compressed weights against `gguf` and torch (`tests/reference/encodings.py`).
 
-use std::{ops::ControlFlow, path::Path};
+use std::{collections::HashMap, ops::ControlFlow, path::Path};
 
 use burn::{
     module::{Module, Param, ParamId},
@@ -8,6 +8,8 @@ use burn::{
     tensor::{Device, FloatDType, Shape, Tensor},
 };
 use burn_hunyuan::checkpoint::{Error, StoredTensor, Weights, load_module, recognise};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::common::{Fixture, device, fixture_path, supports, values};
 
@@ -106,6 +108,67 @@ fn fp8_decodes_with_and_without_scales() {
             values(&layer.weight.val().transpose()),
             values(&reference),
             "layer {i}"
+        );
+    }
+}
+
+/// Scales are in the shards and in the index as well.
+#[test]
+fn scales_of_shards_are_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(fixture_path("encodings/fp8.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut map = HashMap::new();
+    // Weights and their scales alternate between the shards.
+    for (i, shard) in ["a.safetensors", "b.safetensors"].into_iter().enumerate() {
+        let names = file.names().into_iter().enumerate();
+        let names = names.filter_map(|(n, name)| (n % 2 == i).then_some(name));
+        let tensors: Vec<_> = names
+            .map(|name| (name, file.tensor(name).unwrap()))
+            .collect();
+        map.extend(tensors.iter().map(|(name, _)| (*name, shard)));
+        safetensors::serialize_to_file(tensors, None, &folder.path().join(shard)).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": map }).to_string();
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+    let sharded = Weights::open(folder.path()).unwrap();
+    let whole = Weights::open(fixture_path("encodings/fp8.safetensors")).unwrap();
+    assert!(sharded.names().eq(whole.names()), "{sharded:?}");
+    for (name, tensor) in sharded.iter() {
+        let expected = whole.get(name).unwrap();
+        assert_eq!(tensor.scale(), expected.scale(), "{name}");
+        assert_eq!(tensor.bytes().unwrap(), expected.bytes().unwrap(), "{name}");
+    }
+    assert!(whole.iter().any(|(_, tensor)| tensor.scale() != 1.0));
+}
+
+#[test]
+fn a_scale_in_another_number_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    // As f32 each would be a number, and another one.
+    for (dtype, scale) in [
+        (Dtype::I32, 2_i32.to_le_bytes().to_vec()),
+        (Dtype::F64, 0.5_f64.to_le_bytes().to_vec()),
+        (Dtype::I64, 2_i64.to_le_bytes().to_vec()),
+    ] {
+        let tensors = [
+            (
+                "layer.weight",
+                Dtype::F8_E4M3,
+                vec![1, 2],
+                &[0x38, 0x40][..],
+            ),
+            ("layer.scale_weight", dtype, vec![1], &scale),
+        ];
+        let views = tensors.map(|(name, dtype, shape, bytes)| {
+            (name, TensorView::new(dtype, shape, bytes).unwrap())
+        });
+        safetensors::serialize_to_file(views, None, &path).unwrap();
+        let error = Weights::open(&path).unwrap_err();
+        assert!(
+            matches!(&error, Error::Dtype { name, .. } if name == "layer.scale_weight"),
+            "{error}"
         );
     }
 }

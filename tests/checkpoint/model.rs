@@ -5,10 +5,13 @@ use std::{ops::ControlFlow, path::Path};
 use burn::tensor::FloatDType;
 use burn_hunyuan::checkpoint::{Component, Model, inspect, load_module};
 use burn_hunyuan_dit::DitConfig;
-use burn_hunyuan_text::{Activation, ClipConfig, LlamaConfig};
+use burn_hunyuan_text::{Activation, ClipConfig, LlamaConfig, Tokenizer};
 use burn_hunyuan_vae::VaeConfig;
 
-use crate::{common::device, fixture};
+use crate::{
+    common::{device, fixture_path},
+    fixture,
+};
 
 /// Asserts the sizes of the fixtures, where `settings` (those that tensors do not determine) come
 /// from config files or are the published model's.
@@ -198,6 +201,42 @@ fn opens_single_files_in_any_order() {
         error.contains("expected a vae, found: text_encoder_2"),
         "{error}"
     );
+}
+
+/// ComfyUI keeps both text encoders in one folder.
+#[test]
+fn each_text_encoder_of_a_folder_has_its_own_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let encoders = ["llava_llama3_fp16.safetensors", "clip_l.safetensors"];
+    for name in encoders {
+        std::fs::copy(fixture("comfy").join(name), path(name)).unwrap();
+    }
+    let text = |name: &str| fixture_path("text").join(name);
+    let ids = |tokenizer: Tokenizer| tokenizer.encode("a cat, 2 dogs").unwrap().ids;
+    let ids_of = |component| {
+        let model = Model::open(&encoders.map(path)).unwrap();
+        model.tokenizer(component).map(ids)
+    };
+    let original = |name: &str| ids(Tokenizer::open(&text(name)).unwrap());
+
+    // CLIP's alone is not taken for LLaMA's, in either form.
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(text("clip_vocab").join(name), path(name)).unwrap();
+    }
+    let clip = original("clip_vocab");
+    assert_eq!(ids_of(Component::TextEncoder2).unwrap(), clip);
+    let error = ids_of(Component::TextEncoder).unwrap_err().to_string();
+    assert!(error.contains("no tokenizer"), "{error}");
+    std::fs::copy(text("clip/tokenizer.json"), path("tokenizer.json")).unwrap();
+    let error = ids_of(Component::TextEncoder).unwrap_err().to_string();
+    assert!(error.contains("CLIP's"), "{error}");
+
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(text("llama").join(name), path(name)).unwrap();
+    }
+    assert_eq!(ids_of(Component::TextEncoder2).unwrap(), clip);
+    assert_eq!(ids_of(Component::TextEncoder).unwrap(), original("llama"));
 }
 
 /// Copies a fixture folder, to be damaged.

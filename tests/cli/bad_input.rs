@@ -186,6 +186,22 @@ fn damaged_checkpoints_are_refused() {
     }
 }
 
+/// The tokenizer beside a file counts, however the file is written.
+#[test]
+fn a_tokenizer_beside_a_file_is_found() {
+    let desk = Desk::new();
+    desk.copy_pipeline("model");
+    let encoder = desk.path("model/text_encoder/model.safetensors");
+    fs::copy(encoder, desk.path("llama.safetensors")).unwrap();
+    fs::write(desk.path("tokenizer.json"), "{}").unwrap();
+    for file in ["llama.safetensors", "./llama.safetensors"] {
+        desk.generate(&format!(
+            "--model ./model --text-encoder {file} --prompt cat --output o.mp4"
+        ))
+        .fails(1, &["tokenizer.json is not usable"]);
+    }
+}
+
 /// Makes one value of the first tensor of a file NaN.
 fn poison(file: &Path) {
     rewrite(file, |tensors| {

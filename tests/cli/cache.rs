@@ -111,3 +111,45 @@ fn a_killed_cache_goes_on_to_the_same_files() {
         assert!(read("whole") == read("killed"), "{name}");
     }
 }
+
+/// The built-in model encodes anything; that it does so with somebody's clips is told.
+#[test]
+fn clips_for_the_built_in_model_are_pointed_out() {
+    let desk = Desk::new();
+    desk.run("synth --output data --clips 1 --size 32x32 --frames 5")
+        .succeeds();
+    let options = "--size 32x32 --frames 5 --device flex --output";
+    let told = "without --model the small built-in model encodes the clips";
+    let outcome = desk.run(&format!("cache --dataset data {options} data-shards"));
+    assert!(outcome.stderr.contains(told), "{outcome:?}");
+    let outcome = desk.run(&format!("cache --synth 1 {options} synth-shards"));
+    assert!(!outcome.stderr.contains(told), "{outcome:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_cache_stops_and_tells_how_to_go_on() {
+    let desk = Desk::new();
+    let cache = "cache --synth 100000 --size 16x16 --frames 1 --device flex -q --output shards";
+    let mut child = desk
+        .command(cache)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !desk.path("shards/shard-00000.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        thread::sleep(Duration::from_millis(1));
+    }
+    let pid = child.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for part in ["stopped at clip", "of 100000", "--resume"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert!(!desk.path("shards/cache.json").exists());
+}

@@ -36,6 +36,14 @@ fn writes_what_pyscenedetect_writes() {
         );
     }
     assert_eq!(desk.names(), ["a.csv", "b.csv"]);
+    // Others may read it as they may any new file.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(desk.path("new"), "").unwrap();
+        let mode = |name| fs::metadata(desk.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode("a.csv"), mode("new"));
+    }
 }
 
 #[test]

@@ -365,3 +365,35 @@ fn configurations_are_checked_before_anything_else() {
         .fails(2, &["multiples of 16"]);
     assert_eq!(desk.names(), ["dit.toml"]);
 }
+
+/// Whoever looks for the model first, the run is the one that a signal stops.
+#[cfg(all(unix, feature = "hub"))]
+#[test]
+fn a_run_whose_samples_come_from_the_hub_is_stopped_by_a_signal() {
+    let desk = Desk::new();
+    // A hub's cache, and no network.
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repository = "hub/models--owner--name";
+    for folder in ["refs", "snapshots"] {
+        fs::create_dir_all(desk.path(&format!("{repository}/{folder}"))).unwrap();
+    }
+    fs::write(desk.path(&format!("{repository}/refs/main")), commit).unwrap();
+    let model = format!("{repository}/snapshots/{commit}");
+    desk.copy_pipeline(&model);
+    desk.run(&format!(
+        "cache --synth 4 --size 32x32 --frames 1 --model {model} --device flex -q --output shards"
+    ))
+    .succeeds();
+    let config = CONFIG.replace("\"tiny\"", &format!("\"{model}/transformer\""));
+    fs::write(desk.path("dit.toml"), config).unwrap();
+    let mut train = desk.command(
+        "train dit --config dit.toml --device flex --output run --set run.steps=100000 \
+         --set samples.model=[\"owner/name\"] --set 'samples.prompts=[\"a star\"]' \
+         --set samples.every=100000 --set samples.size=[32,32] --set samples.frames=1",
+    );
+    train
+        .env("HF_HUB_CACHE", desk.path("hub"))
+        .env("HF_HUB_OFFLINE", "1")
+        .stdout(std::process::Stdio::null());
+    assert_eq!(interrupt(&desk, &mut train, "run", "-INT"), Some(0));
+}

@@ -1,8 +1,8 @@
 //! Downloads where all is well, and the cache they leave.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, ops::ControlFlow};
 
-use burn_hunyuan::checkpoint::hub::{Error, Hub};
+use burn_hunyuan::checkpoint::hub::{Error, Hub, Progress};
 use tempfile::TempDir;
 
 use crate::{
@@ -104,4 +104,43 @@ fn the_token_stays_with_the_hub() {
     let [hub, storage] = server.state().authorization.clone();
     assert!(!hub.is_empty() && hub.iter().all(|header| header == "Bearer secret"));
     assert!(!storage.is_empty() && storage.iter().all(String::is_empty));
+}
+
+/// A repository of one model in many sizes.
+#[test]
+fn nothing_is_downloaded_before_it_is_known_which() {
+    let (server, cache) = (Server::start(), TempDir::new().unwrap());
+    server.state().files = [
+        ("a-Q4_0.gguf", vec![4; 2000]),
+        ("a-Q8_0.gguf", vec![8; 1000]),
+        ("README.md", Vec::new()),
+    ]
+    .map(|(name, bytes)| (name.to_string(), bytes))
+    .into();
+    let hub = server.hub(&cache);
+    let error = fetch(&hub).unwrap_err();
+    assert!(matches!(error, Error::Ambiguous { .. }), "{error}");
+    let told = error.to_string();
+    for part in ["owner/name/FILE", "a-Q4_0.gguf", "a-Q8_0.gguf"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(files_below(cache.path()).is_empty());
+
+    let go_on = &mut |_: Progress| ControlFlow::Continue(());
+    let path = hub.fetch("owner/name/a-Q8_0.gguf", go_on).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), [8; 1000]);
+    assert_eq!(files_below(path.parent().unwrap()), ["a-Q8_0.gguf"]);
+    let error = hub.fetch("owner/name/a-Q2_K.gguf", go_on).unwrap_err();
+    assert!(error.to_string().contains("no such file"), "{error}");
+
+    let offline = Hub {
+        offline: true,
+        ..hub
+    };
+    assert_eq!(
+        offline.fetch("owner/name/a-Q8_0.gguf", go_on).unwrap(),
+        path
+    );
+    let error = offline.fetch("owner/name/a-Q4_0.gguf", go_on).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error}");
 }

@@ -36,19 +36,34 @@ impl Tokenizer {
     /// # Errors
     /// Files that are missing, cannot be read, or describe no tokenizer.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let mut special = SpecialTokens::default();
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let path = folder.join(name);
-            if let Some(bytes) = read(&path)? {
-                special
-                    .sources
-                    .push(parse(&path.display().to_string(), &bytes)?);
-            }
-        }
+        let special = SpecialTokens::open(folder)?;
         let path = folder.join("tokenizer.json");
-        if let Some(json) = read(&path)? {
-            return Self::new(&path.display().to_string(), &json, &special);
+        match read(&path)? {
+            Some(json) => Self::new(&path.display().to_string(), &json, &special),
+            None => Self::open_vocabulary(folder, &special),
         }
+    }
+
+    /// Opens CLIP's tokenizer in a `folder` that may hold another text encoder's as well: its
+    /// `vocab.json` and `merges.txt` where they are there, else as [`open`](Self::open).
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_clip(folder: &Path) -> Result<Self, Error> {
+        let has = |name| folder.join(name).is_file();
+        match (
+            has("vocab.json") && has("merges.txt"),
+            has("tokenizer.json"),
+        ) {
+            (false, _) => Self::open(folder),
+            (true, false) => Self::open_vocabulary(folder, &SpecialTokens::open(folder)?),
+            // Whose special tokens the folder has is not known; CLIP's own are.
+            (true, true) => Self::open_vocabulary(folder, &SpecialTokens::default()),
+        }
+    }
+
+    /// CLIP's tokenizer by its `vocab.json` and `merges.txt`.
+    fn open_vocabulary(folder: &Path, special: &SpecialTokens) -> Result<Self, Error> {
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
         let missing = || Error::MissingTokenizer {
             folder: folder.into(),
@@ -56,8 +71,8 @@ impl Tokenizer {
         let merges = String::from_utf8_lossy(&read(&merges)?.ok_or_else(missing)?).into_owned();
         let file = vocab.display().to_string();
         let vocab = parse(&file, &read(&vocab)?.ok_or_else(missing)?)?;
-        let json = clip_tokenizer(&file, vocab, &merges, &special)?.to_string();
-        Self::new(&file, json.as_bytes(), &special)
+        let json = clip_tokenizer(&file, vocab, &merges, special)?.to_string();
+        Self::new(&file, json.as_bytes(), special)
     }
 
     /// A tokenizer from the contents of its `tokenizer.json` and `tokenizer_config.json`.
@@ -90,6 +105,11 @@ impl Tokenizer {
             pad_token,
             pad_id,
         })
+    }
+
+    /// Whether it is CLIP's, which begins every text with a token of its own.
+    pub fn is_clip(&self) -> bool {
+        self.inner.token_to_id(CLIP_START).is_some()
     }
 
     /// The highest id that the tokenizer gives.
@@ -171,6 +191,19 @@ struct SpecialTokens {
 }
 
 impl SpecialTokens {
+    /// Those of the tokenizer in `folder`.
+    fn open(folder: &Path) -> Result<Self, Error> {
+        let mut special = Self::default();
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let path = folder.join(name);
+            if let Some(bytes) = read(&path)? {
+                let source = parse(&path.display().to_string(), &bytes)?;
+                special.sources.push(source);
+            }
+        }
+        Ok(special)
+    }
+
     /// The token of a role such as `pad_token`: a string, or an object that holds it as `content`.
     fn get(&self, role: &str) -> Option<String> {
         self.sources

@@ -8,7 +8,7 @@ use super::Mismatch;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system refused to read.
     #[error("cannot read {path}: {source}")]
     Io {
         /// File or folder.

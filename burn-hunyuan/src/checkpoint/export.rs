@@ -2,15 +2,15 @@
 
 use std::{io::Write, ops::ControlFlow, path::Path};
 
-use burn::tensor::FloatDType;
+use ::safetensors::Dtype;
 use burn_hunyuan_dit::DitConfig;
 use burn_hunyuan_train::parameters::Parameters;
 use serde_json::json;
 
 use super::merge::{self, Entry};
 use crate::{
-    error::{Error, Result},
-    video::OutputFile,
+    error::Result,
+    video::{self, OutputFile},
 };
 
 /// Writes `folder/config.json` and `folder/diffusion_pytorch_model.safetensors`, f32, as diffusers
@@ -19,7 +19,7 @@ use crate::{
 /// # Errors
 /// Files that cannot be written. What was there before is then still whole.
 pub fn save_trained(folder: &Path, config: &DitConfig, weights: &Parameters) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|source| Error::Io {
+    std::fs::create_dir_all(folder).map_err(|source| video::Error::Write {
         path: folder.to_path_buf(),
         source,
     })?;
@@ -48,9 +48,11 @@ pub fn save_trained(folder: &Path, config: &DitConfig, weights: &Parameters) -> 
     let path = folder.join("diffusion_pytorch_model.safetensors");
     let entries: Vec<_> = weights
         .iter()
-        .map(|(name, parameter)| Entry::new(name, FloatDType::F32, parameter.file_shape()))
+        .map(|(name, parameter)| {
+            let read = move || Ok(parameter.to_file().bytes().to_vec());
+            Entry::new(name, Dtype::F32, parameter.file_shape(), read)
+        })
         .collect();
-    let read = |entry: &Entry| Ok(weights[&entry.name].to_file().bytes().to_vec());
     let go_on = &mut |_, _| ControlFlow::Continue(());
-    merge::write(&path, &[], &entries, read, go_on)
+    merge::write(&path, &[], &entries, go_on)
 }

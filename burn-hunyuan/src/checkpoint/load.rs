@@ -9,7 +9,7 @@ use burn::{
 use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_vae::{Vae, VaeConfig};
 
-use super::{Error, Part, StoredTensor, Weights, convert, lora::Update, packed};
+use super::{Error, Part, StoredTensor, Weights, convert, packed};
 
 /// A parameter of a module as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,19 +133,15 @@ pub(super) fn read<const D: usize>(
         return Ok(Tensor::from_data(data, (device, DType::from(dtype))));
     }
     // In f32, so that small updates survive beside large weights until the sum is rounded once.
-    let matrix = |tensor: &StoredTensor| -> Result<Tensor<2>, Error> {
-        let data = convert::read(&in_file, tensor, FloatDType::F32)?;
-        Ok(Tensor::from_data(data, (device, DType::F32)))
-    };
-    let mut sum = matrix(stored)?;
-    for Update { down, up, scale } in updates {
-        sum = sum + matrix(up)?.matmul(matrix(down)?) * *scale;
+    let data = convert::read(&in_file, stored, FloatDType::F32)?;
+    let mut sum = Tensor::from_data(data, (device, DType::F32));
+    for update in updates {
+        sum = update.add_to(sum, &in_file)?;
     }
-    let shape = sum.shape();
-    Ok(sum.cast(dtype).reshape::<D, _>(shape))
+    Ok(sum.cast(dtype))
 }
 
-/// As [`read`], for the host to use. The device may not compute in `dtype`, so that the host converts.
+/// As [`read`], for the host to use, with any number of axes. The device may not compute in `dtype`, so that the host converts.
 pub(super) fn read_on_host(
     weights: &Weights,
     name: &str,
@@ -156,8 +152,17 @@ pub(super) fn read_on_host(
     if weights.updates(name).is_empty() {
         return convert::read(&weights.name_in_file(name), stored, dtype);
     }
-    let sum: Tensor<2> = read(weights, name, stored, FloatDType::F32, device)?;
-    Ok(sum.into_data().convert_dtype(DType::from(dtype)))
+    let Some(flat) = stored.clone().reshaped(vec![stored.elements()]) else {
+        unreachable!("it has as many elements");
+    };
+    let sum: Tensor<1> = read(weights, name, &flat, FloatDType::F32, device)?;
+    let sum = sum.into_data().convert_dtype(DType::from(dtype));
+    let (bytes, _, dtype) = sum.into_parts();
+    Ok(TensorData::from_bytes(
+        bytes,
+        stored.shape().to_vec(),
+        dtype,
+    ))
 }
 
 /// Collects the parameters.

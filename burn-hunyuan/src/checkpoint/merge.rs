@@ -4,12 +4,11 @@ use std::{io::Write, ops::ControlFlow, path::Path};
 
 use ::safetensors::Dtype;
 use burn::tensor::{Device, FloatDType};
-use serde_json::json;
 
 use super::{
     Error as CheckpointError, Model, convert,
     layout::{Part, dit},
-    load,
+    load, safetensors,
 };
 use crate::{error::Result, video::OutputFile};
 
@@ -28,70 +27,80 @@ pub fn save_transformer(
     device: &Device,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
-    let weights = model.transformer()?.weights;
-    convert::check_dtypes(&weights)?;
-    let tensors = weights.iter();
-    let entries: Vec<_> = tensors
-        .map(|(name, stored)| Entry::new(name, dtype, stored.shape().to_vec()))
+    let weights = &model.transformer()?.weights;
+    convert::check_dtypes(weights)?;
+    let entries: Vec<_> = weights
+        .iter()
+        .map(|(name, stored)| {
+            let read = move || {
+                let values = load::read_on_host(weights, name, stored, dtype, device)?;
+                Ok(values.bytes().to_vec())
+            };
+            Entry::new(name, plain(dtype), stored.shape().to_vec(), read)
+        })
         .collect();
-    let read = |entry: &Entry| match weights.get(&entry.name) {
-        Some(stored) => {
-            let values = load::read_on_host(&weights, &entry.name, stored, dtype, device)?;
-            Ok(values.bytes().to_vec())
+    write(path, &[], &entries, progress)
+}
+
+/// How values that are computed with as `dtype` are stored.
+pub(super) fn plain(dtype: FloatDType) -> Dtype {
+    match dtype {
+        FloatDType::F16 => Dtype::F16,
+        FloatDType::BF16 => Dtype::BF16,
+        FloatDType::F32 | FloatDType::Flex32 | FloatDType::F64 => Dtype::F32,
+    }
+}
+
+/// Reads tensors to be written: their bytes, little-endian.
+type Read<'a> = dyn Fn() -> Result<Vec<u8>> + 'a;
+
+/// What is to be written at a time: a tensor, or some that are made together.
+pub(super) struct Entry<'a> {
+    /// Our names, number formats and extents, in the order of their bytes.
+    tensors: Vec<(String, Dtype, Vec<usize>)>,
+    read: Box<Read<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    /// A tensor under our name.
+    pub fn new(
+        name: &str,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        read: impl Fn() -> Result<Vec<u8>> + 'a,
+    ) -> Self {
+        Self {
+            tensors: vec![(name.to_string(), dtype, shape)],
+            read: Box::new(read),
         }
-        None => unreachable!("`{}` is one of them", entry.name),
-    };
-    write(path, &[], &entries, read, progress)
-}
-
-/// A tensor to be written.
-pub(super) struct Entry {
-    /// Our name.
-    pub name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-}
-
-impl Entry {
-    /// One of values that are computed with.
-    pub fn new(name: impl Into<String>, dtype: FloatDType, shape: Vec<usize>) -> Self {
-        let dtype = match dtype {
-            FloatDType::F16 => Dtype::F16,
-            FloatDType::BF16 => Dtype::BF16,
-            FloatDType::F32 | FloatDType::Flex32 | FloatDType::F64 => Dtype::F32,
-        };
-        Self::stored(name, dtype, shape)
     }
 
-    /// One of values in any format.
-    pub fn stored(name: impl Into<String>, dtype: Dtype, shape: Vec<usize>) -> Self {
-        let name = name.into();
-        Self { name, dtype, shape }
-    }
-
-    fn byte_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    /// The same, where `read` returns the bytes of another tensor as well.
+    pub fn with(mut self, name: String, dtype: Dtype, shape: Vec<usize>) -> Self {
+        self.tensors.push((name, dtype, shape));
+        self
     }
 }
 
-/// Writes tensors to a safetensors file in diffusers' layout, with `metadata` in its header. `read`
-/// returns the bytes of one, little-endian; it is called for each in turn.
+/// Writes tensors to a safetensors file in diffusers' layout, with `metadata` in its header. One entry
+/// at a time is in memory.
 pub(super) fn write(
     path: &Path,
-    metadata: &[(&str, String)],
-    tensors: &[Entry],
-    read: impl Fn(&Entry) -> Result<Vec<u8>>,
+    metadata: &[(&str, &str)],
+    entries: &[Entry],
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut file = OutputFile::create(path)?;
-    let (header, total) = header(metadata, tensors);
+    let tensors = entries.iter().flat_map(|entry| &entry.tensors);
+    let tensors = tensors.map(|(name, dtype, shape)| (in_diffusers(name).0, *dtype, &shape[..]));
+    let metadata = [&[("format", "pt")], metadata].concat();
+    let (header, total) = safetensors::header(&metadata, tensors);
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| file.error(error));
-    write(&(header.len() as u64).to_le_bytes())?;
-    write(header.as_bytes())?;
+    write(&header)?;
     let mut done = 0;
-    for entry in tensors {
-        let mut bytes = read(entry)?;
-        if in_diffusers(&entry.name).1 == Part::Swapped {
+    for Entry { tensors, read } in entries {
+        let mut bytes = read()?;
+        if in_diffusers(&tensors[0].0).1 == Part::Swapped {
             let half = bytes.len() / 2;
             bytes.rotate_left(half);
         }
@@ -112,26 +121,4 @@ fn in_diffusers(name: &str) -> (String, Part) {
         Some((format!("{layer}.{leaf}"), part))
     });
     found.unwrap_or_else(|| (name.to_string(), Part::Whole))
-}
-
-/// The file's header, and the length of the values behind it.
-fn header(metadata: &[(&str, String)], tensors: &[Entry]) -> (String, u64) {
-    let mut about = json!({"format": "pt"});
-    for (key, value) in metadata {
-        about[key] = value.as_str().into();
-    }
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".into(), about);
-    let mut end = 0;
-    for entry in tensors {
-        let offsets = [end, end + entry.byte_len()];
-        let (dtype, shape) = (entry.dtype, &entry.shape);
-        let described = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
-        header.insert(in_diffusers(&entry.name).0, described);
-        end = offsets[1];
-    }
-    let mut header = serde_json::Value::from(header).to_string();
-    // Spaces keep the values aligned.
-    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
-    (header, end as u64)
 }

@@ -3,7 +3,7 @@
 //! | step | what happens | file |
 //! | --- | --- | --- |
 //! | [`Model::open`] | finds the four components in folders and files | `model` |
-//! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `safetensors`, `pt`, `gguf` |
+//! | [`Weights::open`] | lists a file's tensors and where their bytes are | `weights`, `weight_set`, `safetensors`, `pt`, `gguf` |
 //! | [`recognise`] | tells component and layout from the names, and renames to ours | `layout` |
 //! | [`Model::vae`] and its like | sizes from tensors, `config.json`, or the published model | `sizes` |
 //! | [`Model::add_lora`] | notes low-rank updates, which are added when the weights are read | `lora` |
@@ -40,12 +40,13 @@ mod pickle;
 mod pt;
 mod pt_fp8;
 mod quantize;
-mod safetensors;
+pub(crate) mod safetensors;
 mod scales;
 mod sizes;
 mod storage;
 mod stored_tensor;
 mod tiny;
+mod weight_set;
 mod weights;
 mod whole;
 

@@ -209,16 +209,32 @@ impl Model {
     pub fn tokenizer(&self, component: Component) -> Result<Tokenizer, Error> {
         let source = self.source(component)?;
         match &source.tokenizer {
-            Some(TokenizerFiles::Folder(folder)) => Ok(Tokenizer::open(folder)?),
+            Some(TokenizerFiles::Folder(folder)) if component == Component::TextEncoder2 => {
+                Ok(Tokenizer::open_clip(folder)?)
+            }
+            Some(TokenizerFiles::Folder(folder)) => {
+                let tokenizer = Tokenizer::open(folder)?;
+                if tokenizer.is_clip() {
+                    let what = "this tokenizer is CLIP's; LLaMA needs its own tokenizer.json and \
+                                tokenizer_config.json, in a folder with its weights"
+                        .into();
+                    let path = folder.clone();
+                    return Err(Error::Unsupported { path, what });
+                }
+                Ok(tokenizer)
+            }
             Some(TokenizerFiles::Embedded { tokenizer, config }) => {
                 Ok(Tokenizer::from_bytes(tokenizer, config)?)
             }
-            None => Err(Error::NotFound {
-                path: source.recognised.weights.origin().to_path_buf(),
-                what: "no tokenizer for this text encoder; put its tokenizer.json and \
-                       tokenizer_config.json beside it"
-                    .into(),
-            }),
+            None => {
+                let files = match component {
+                    Component::TextEncoder2 => "vocab.json and merges.txt, or tokenizer.json,",
+                    _ => "tokenizer.json and tokenizer_config.json",
+                };
+                let what = format!("no tokenizer for this text encoder; put its {files} beside it");
+                let path = source.recognised.weights.origin().to_path_buf();
+                Err(Error::NotFound { path, what })
+            }
         }
     }
 
@@ -270,14 +286,14 @@ impl Model {
 impl Source {
     fn open(path: &Path) -> Result<Self, Error> {
         let recognised = recognise(&Weights::open(path)?)?;
-        let folder = if path.is_dir() {
-            path
-        } else {
-            path.parent().unwrap_or(path)
+        let folder = match path.parent() {
+            _ if path.is_dir() => path,
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
         };
         Ok(Self {
             config: ConfigFile::open(folder, recognised.component)?,
-            tokenizer: tokenizer_beside(folder).map(TokenizerFiles::Folder),
+            tokenizer: tokenizer_beside(folder, recognised.component).map(TokenizerFiles::Folder),
             recognised,
         })
     }
@@ -325,18 +341,25 @@ fn parts_of(path: &Path) -> Vec<(Option<Component>, PathBuf)> {
     }
 }
 
-/// The folder of the tokenizer that belongs to the weights in `folder`: the same, or its neighbour
-/// in a diffusers pipeline.
-fn tokenizer_beside(folder: &Path) -> Option<PathBuf> {
-    let name = folder.file_name()?.to_str()?;
-    let neighbour = folder.with_file_name(name.replace("text_encoder", "tokenizer"));
-    let has_tokenizer = |folder: &PathBuf| {
-        ["tokenizer.json", "vocab.json"]
-            .iter()
-            .any(|file| folder.join(file).is_file())
+/// The folder of the tokenizer that belongs to the weights of a text encoder in `folder`: the same,
+/// or its neighbour in a diffusers pipeline.
+fn tokenizer_beside(folder: &Path, component: Component) -> Option<PathBuf> {
+    // Only CLIP's tokenizer comes as a vocabulary; LLaMA's may lie in the same folder.
+    let files: &[&str] = match component {
+        Component::TextEncoder => &["tokenizer.json"],
+        Component::TextEncoder2 => &["vocab.json", "tokenizer.json"],
+        Component::Transformer | Component::Vae => return None,
     };
-    [folder.to_path_buf(), neighbour]
+    let neighbour = || {
+        // `.` has no name of its own.
+        let folder = std::path::absolute(folder).ok()?;
+        let name = folder.file_name()?.to_str()?;
+        Some(folder.with_file_name(name.replace("text_encoder", "tokenizer")))
+    };
+    let has_tokenizer = |folder: &PathBuf| files.iter().any(|file| folder.join(file).is_file());
+    [Some(folder.to_path_buf()), neighbour()]
         .into_iter()
+        .flatten()
         .find(has_tokenizer)
 }
 

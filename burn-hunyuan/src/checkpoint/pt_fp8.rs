@@ -4,11 +4,11 @@
 use std::{collections::HashMap, fs::File, io::Read, ops::Range, path::Path, sync::Arc};
 
 use ::safetensors::Dtype;
-use burn::tensor::{FloatDType, bf16};
+use burn::tensor::bf16;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::{
-    Encoding, Error, StoredTensor, Weights, convert,
+    Encoding, Error, StoredTensor, Weights,
     pickle::{self, Described},
     pt,
     storage::WeightsFile,
@@ -62,8 +62,7 @@ fn scaled(mut weights: Weights) -> Result<Weights, Error> {
         )));
     }
     for (layer, scale) in layers.iter() {
-        let values = convert::read(layer, scale, FloatDType::F32)?;
-        let values: Vec<f32> = values.iter::<f32>().collect();
+        let values: Vec<f32> = scale.values(layer)?.iter::<f32>().collect();
         let weight = format!("{layer}.weight");
         match (weights.remove(&weight), values.as_slice()) {
             // Tencent's program rounds the scale, before it multiplies.

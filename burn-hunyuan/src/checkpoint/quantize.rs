@@ -1,6 +1,6 @@
 //! A transformer's weights in fewer bits.
 
-use std::{cell::Cell, fmt, ops::ControlFlow, path::Path, str::FromStr, sync::Arc};
+use std::{fmt, ops::ControlFlow, path::Path, str::FromStr, sync::Arc};
 
 use ::safetensors::Dtype;
 use burn::tensor::{Device, FloatDType};
@@ -166,46 +166,42 @@ pub fn save_quantized(
     device: &Device,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> PipelineResult<()> {
-    let weights = model.transformer()?.weights;
-    convert::check_dtypes(&weights)?;
+    let weights = &model.transformer()?.weights;
+    convert::check_dtypes(weights)?;
     let dtype = weights.main_dtype();
     let mut entries = Vec::new();
     for (name, stored) in weights.iter() {
         let mut shape = stored.shape().to_vec();
         if !to.applies(name, &shape) {
-            entries.push(Entry::new(name, dtype, shape));
+            let read = move || {
+                let values = load::read_on_host(weights, name, stored, dtype, device)?;
+                Ok(values.bytes().to_vec())
+            };
+            entries.push(Entry::new(name, merge::plain(dtype), shape, read));
             continue;
         }
-        match to.encoding() {
+        let compress = move || to.compress(weights, name, stored, device);
+        entries.push(match to.encoding() {
             Encoding::Plain(dtype) => {
-                entries.push(Entry::stored(name, dtype, shape));
+                let read = move || {
+                    let compressed = compress()?;
+                    let scale = compressed.scale().to_le_bytes();
+                    Ok([&compressed.bytes()?[..], &scale].concat())
+                };
                 let scale = name.replace(".weight", ".scale_weight");
-                entries.push(Entry::new(scale, FloatDType::F32, Vec::new()));
+                Entry::new(name, dtype, shape, read).with(scale, Dtype::F32, Vec::new())
             }
             Encoding::Blocks(blocks) => {
                 // A row of blocks is a row of bytes.
                 shape[1] = shape[1] / blocks.len() * blocks.bytes();
-                entries.push(Entry::stored(name, Dtype::U8, shape));
+                Entry::new(name, Dtype::U8, shape, move || Ok(compress()?.bytes()?))
             }
-        }
+        });
     }
-    // A scale follows its matrix.
-    let scale = Cell::new(1.0_f32);
-    let read = |entry: &Entry| -> PipelineResult<Vec<u8>> {
-        let Some(stored) = weights.get(&entry.name) else {
-            return Ok(scale.get().to_le_bytes().to_vec());
-        };
-        if to.applies(&entry.name, stored.shape()) {
-            let compressed = to.compress(&weights, &entry.name, stored, device)?;
-            scale.set(compressed.scale());
-            return Ok(compressed.bytes()?);
-        }
-        let values = load::read_on_host(&weights, &entry.name, stored, dtype, device)?;
-        Ok(values.bytes().to_vec())
+    let blocks = match to.encoding() {
+        Encoding::Blocks(blocks) => Some(blocks.to_string()),
+        Encoding::Plain(_) => None,
     };
-    let metadata: &[_] = match to.encoding() {
-        Encoding::Blocks(blocks) => &[(BLOCKS, blocks.to_string())],
-        Encoding::Plain(_) => &[],
-    };
-    merge::write(path, metadata, &entries, read, progress)
+    let metadata: Vec<_> = blocks.iter().map(|name| (BLOCKS, name.as_str())).collect();
+    merge::write(path, &metadata, &entries, progress)
 }

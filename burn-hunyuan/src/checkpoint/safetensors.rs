@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use ::safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
+use serde_json::json;
 
 use super::{BlockType, Encoding, Error, StoredTensor, Weights, storage::WeightsFile};
 
@@ -67,6 +68,34 @@ pub(super) fn metadata(path: &Path) -> Result<HashMap<String, String>, Error> {
         .ok()
         .and_then(|(_, header)| header.metadata().clone());
     Ok(metadata.unwrap_or_default())
+}
+
+/// The beginning of a file up to the values, and the bytes that these take. They follow in the order of
+/// `tensors`: names, number formats and extents. `metadata` is free-form.
+pub(crate) fn header<'a>(
+    metadata: &[(&str, &str)],
+    tensors: impl IntoIterator<Item = (String, Dtype, &'a [usize])>,
+) -> (Vec<u8>, u64) {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        let metadata: HashMap<_, _> = metadata.iter().copied().collect();
+        header.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut end = 0;
+    for (name, dtype, shape) in tensors {
+        let offsets = [
+            end,
+            end + shape.iter().product::<usize>() * dtype.bitsize() / 8,
+        ];
+        let described = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert(name, described);
+        end = offsets[1];
+    }
+    let mut header = serde_json::Value::from(header).to_string();
+    // Spaces keep the values aligned.
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+    let length = (header.len() as u64).to_le_bytes();
+    ([&length, header.as_bytes()].concat(), end as u64)
 }
 
 /// Why a safetensors file does not open; a file cut short is told apart.

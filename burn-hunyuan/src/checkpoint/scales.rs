@@ -1,9 +1,9 @@
 //! fp8 weights that have a scale beside them, as ComfyUI's "scaled" files do.
 
 use ::safetensors::Dtype;
-use burn::tensor::FloatDType;
+use burn::tensor::{FloatDType, TensorData};
 
-use super::{Encoding, Error, Weights, convert};
+use super::{Encoding, Error, StoredTensor, Weights, convert};
 
 /// How the names of a weight's scale end, in older and newer files.
 const SCALES: [&str; 2] = [".scale_weight", ".weight_scale"];
@@ -11,10 +11,27 @@ const SCALES: [&str; 2] = [".scale_weight", ".weight_scale"];
 /// Names of what such files hold for the arithmetic of other programs.
 const UNUSED: [&str; 4] = [".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8"];
 
+impl StoredTensor {
+    /// Reads a tensor as f32 that is no parameter of a module, such as a scale; `name` is for messages.
+    ///
+    /// # Errors
+    /// A number format that is none of weights, a file that cannot be read, values that are not finite.
+    pub(crate) fn values(&self, name: &str) -> Result<TensorData, Error> {
+        if !self.encoding().is_float() {
+            return Err(Error::Dtype {
+                path: self.path().to_path_buf(),
+                name: name.to_string(),
+                dtype: self.encoding().to_string(),
+            });
+        }
+        convert::read(name, self, FloatDType::F32)
+    }
+}
+
 /// Multiplies each scale into its weight, and drops what accompanies them.
 ///
 /// # Errors
-/// Scales that are no single number.
+/// Scales that are no single number, or in a number format that is none of weights.
 pub(super) fn apply(mut weights: Weights) -> Result<Weights, Error> {
     let is_scale = |name: &&str| SCALES.iter().any(|end| name.ends_with(end));
     let scales: Vec<String> = weights.names().filter(is_scale).map(String::from).collect();
@@ -23,7 +40,7 @@ pub(super) fn apply(mut weights: Weights) -> Result<Weights, Error> {
             continue;
         };
         let values = match scale.elements() {
-            1 => convert::read(name, &scale, FloatDType::F32)?,
+            1 => scale.values(name)?,
             _ => {
                 return Err(Error::Unsupported {
                     path: weights.origin().to_path_buf(),

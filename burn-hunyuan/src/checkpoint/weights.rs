@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +10,12 @@ use std::{
 use ::safetensors::Dtype;
 use burn::tensor::FloatDType;
 
-use super::{Encoding, Error, StoredTensor, gguf, lora::Update, pt, safetensors, scales};
+use super::{
+    Encoding, Error, StoredTensor, gguf,
+    lora::Update,
+    pt, safetensors, scales,
+    weight_set::{self, WeightSet},
+};
 
 /// The tensors of a checkpoint by name. Opening reads headers only.
 #[derive(Clone)]
@@ -49,11 +55,18 @@ impl Weights {
         if path.is_dir() {
             return Self::open(weights_file(path)?);
         }
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => Self::open_index(path),
+        match path.extension().and_then(OsStr::to_str) {
+            Some("json") => scales::apply(Self::open_index(path)?),
+            _ => scales::apply(Self::open_file(path)?),
+        }
+    }
+
+    /// A file of weights as it is, without the scales that it may have beside them.
+    fn open_file(path: &Path) -> Result<Self, Error> {
+        match path.extension().and_then(OsStr::to_str) {
             Some("pt" | "pth" | "bin" | "ckpt") => pt::open(path),
             Some("gguf") => gguf::open(path),
-            _ => scales::apply(safetensors::open(path)?),
+            _ => safetensors::open(path),
         }
     }
 
@@ -83,7 +96,7 @@ impl Weights {
                     if Path::new(&file).file_name() != Some(file.as_ref()) {
                         return Err(malformed(format!("`{file}` is not a plain file name")));
                     }
-                    slot.insert(Self::open(path.with_file_name(&file))?)
+                    slot.insert(Self::open_file(&path.with_file_name(&file))?)
                 }
             };
             let tensor = shard
@@ -254,33 +267,32 @@ fn weights_file(folder: &Path) -> Result<PathBuf, Error> {
     if let Some(path) = named {
         return Ok(path);
     }
-    let io = |source| Error::Io {
+    let entries = std::fs::read_dir(folder).map_err(|source| Error::Io {
         path: folder.to_path_buf(),
         source,
-    };
-    let files = std::fs::read_dir(folder)
-        .map_err(io)?
-        .filter_map(Result::ok);
-    let is_safetensors = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
-    let mut files: Vec<_> = files
-        .map(|entry| entry.path())
-        .filter(is_safetensors)
+    })?;
+    let files = entries.flatten().filter(|entry| entry.path().is_file());
+    let names: Vec<_> = files
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    match (files.pop(), files.len()) {
-        (Some(only), 0) => Ok(only),
-        (None, _) => Err(Error::NotFound {
-            path: folder.to_path_buf(),
-            what: format!(
-                "no weights in this folder (looked for {})",
-                NAMES.join(", ")
-            ),
-        }),
-        (Some(_), others) => Err(Error::NotFound {
-            path: folder.to_path_buf(),
-            what: format!(
-                "{} safetensors files and no index; name the files to use",
-                others + 1
-            ),
-        }),
-    }
+    let sets = WeightSet::candidates(names.iter().map(String::as_str));
+    let what = match sets.as_slice() {
+        [set] => match weight_set::entry(set) {
+            Some(file) => return Ok(folder.join(file)),
+            None => format!("{} are shards without their index", set.join(", ")),
+        },
+        [] => format!(
+            "no weights in this folder (looked for {})",
+            NAMES.join(", ")
+        ),
+        sets => {
+            let files: Vec<_> = sets.iter().map(|set| set[0]).collect();
+            let (count, files) = (sets.len(), files.join(", "));
+            format!("{count} sets of weights ({files}); name the file to use")
+        }
+    };
+    Err(Error::NotFound {
+        path: folder.to_path_buf(),
+        what,
+    })
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{
     clips::{self, cropped},
     options::{ModelOptions, RunOptions, Size},
-    print,
+    print, watch,
 };
 use crate::{
     error::{Error, Result},
@@ -30,16 +30,16 @@ pub(super) struct Cache {
     /// what `curate` wrote
     #[arg(long, value_name = "DIR|FILE", required_unless_present = "synth")]
     dataset: Option<PathBuf>,
-    /// Draw so many procedural clips instead, of each of the --frames in turn
+    /// Generate this many procedural clips instead, cycling through --frames
     #[arg(long, value_name = "CLIPS", conflicts_with = "dataset")]
     synth: Option<usize>,
-    /// Decides the procedural clips, and how structured captions are told
+    /// Seed of the procedural clips and of the wording of structured captions
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The folder for the shards
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
-    /// Go on with the shards that the folder holds
+    /// Continue the shards in the folder
     #[arg(long)]
     resume: bool,
     /// Height and width of the clips; the aspect ratio follows each clip's own
@@ -48,8 +48,8 @@ pub(super) struct Cache {
     /// Crop every clip to exactly --size
     #[arg(long)]
     one_size: bool,
-    /// Frames of the clips, 4k+1: 1 for images; a video is cut to the most of the others that it has,
-    /// and passed over where it has fewer
+    /// Frames of the clips, 4k+1: 1 for images; a video is cut to the longest of the others that it
+    /// has frames for, and skipped if it is shorter
     #[arg(
         long,
         value_name = "N,…",
@@ -57,14 +57,14 @@ pub(super) struct Cache {
         default_value = "1,129"
     )]
     frames: Vec<usize>,
-    /// Bring videos to this many frames a second, each the nearest in time; the model's rate is 24
-    /// [default: every video's own]
+    /// Resample videos to this frame rate, taking the frames nearest in time; the model's rate is 24
+    /// [default: each video's own]
     #[arg(long, value_name = "RATE")]
     fps: Option<f64>,
-    /// In how many ways a structured caption is told
+    /// Number of wordings of each structured caption
     #[arg(long, value_name = "N", default_value_t = 4)]
     variants: usize,
-    /// How often a field of a structured caption is left out
+    /// Probability of leaving out a field of a structured caption
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     field_dropout: f64,
     #[command(flatten)]
@@ -76,15 +76,21 @@ pub(super) struct Cache {
 impl Cache {
     pub fn run(self) -> Result<()> {
         self.check()?;
+        if self.dataset.is_some() && self.model.is_tiny() {
+            tracing::warn!(
+                "without --model the small built-in model encodes the clips, which was made for \
+                 64x64 drawings; only a transformer of its sizes can be trained on these shards"
+            );
+        }
+        watch::catch_interrupts();
         let dataset = self.dataset.as_deref().map(list).transpose()?;
         let count = match &dataset {
             Some(entries) => entries.len(),
             None => self.synth.unwrap_or(0),
         };
-        let size = [self.size.height, self.size.width];
-        let sizes = ClipSizes::new(size, &self.frames, !self.one_size);
         // Every clip needs all three encoders.
-        let mut pipeline = self.run.pipeline(&self.model, &[])?.with_keep_loaded(true);
+        let pipeline = self.run.pipeline(&self.model, &[])?.with_keep_loaded(true);
+        let mut pipeline = pipeline.with_observer(|_| watch::interrupted());
         let empty = encode_caption(&mut pipeline, String::new())?;
         let start = match self.resume {
             true => ShardWriter::resume,
@@ -92,26 +98,43 @@ impl Cache {
         };
         let settings = self.settings(count, dataset.as_deref());
         let mut writer = start(&self.output, &settings, &empty)?;
+        let added = self.add_all(&mut pipeline, &mut writer, dataset.as_deref(), count);
+        if let Err(Error::Cancelled) = added {
+            let done = writer.done();
+            let message = format!("stopped at clip {done} of {count}; give --resume to go on");
+            return Err(Error::Unusable(message));
+        }
+        added?;
+        let (clips, skipped) = writer.finish()?;
+        self.conclude(clips, skipped)
+    }
+
+    /// Encodes the clips that are not in the shards yet, until an interrupt.
+    fn add_all(
+        &self,
+        pipeline: &mut Pipeline,
+        writer: &mut ShardWriter,
+        dataset: Option<&[Entry]>,
+        count: usize,
+    ) -> Result<()> {
+        let size = [self.size.height, self.size.width];
+        let sizes = ClipSizes::new(size, &self.frames, !self.one_size);
         for index in writer.done()..count {
-            match &dataset {
+            if watch::interrupted().is_break() {
+                return Err(Error::Cancelled);
+            }
+            match dataset {
                 None => {
-                    let (video, texts) = self.draw(index, &pipeline);
+                    let (video, texts) = self.draw(index, pipeline);
                     let drawn = format!("scene {index} of seed {}", self.seed);
-                    add(&mut pipeline, &mut writer, video, texts, 1.0, &drawn)?;
+                    add(pipeline, writer, video, texts, 1.0, &drawn)?;
                 }
                 Some(entries) => {
                     let entry = &entries[index];
-                    match self.read(entry, index as u64, &sizes, &pipeline) {
+                    match self.read(entry, index as u64, &sizes, pipeline) {
                         Ok((video, texts)) => {
                             let file = entry.path.to_string_lossy();
-                            add(
-                                &mut pipeline,
-                                &mut writer,
-                                video,
-                                texts,
-                                entry.weight,
-                                &file,
-                            )?;
+                            add(pipeline, writer, video, texts, entry.weight, &file)?;
                         }
                         Err(why) => {
                             tracing::warn!("skipped {}: {why}", entry.path.display());
@@ -122,8 +145,7 @@ impl Cache {
             }
             self.report(index + 1, count);
         }
-        let (clips, skipped) = writer.finish()?;
-        self.conclude(clips, skipped)
+        Ok(())
     }
 
     /// Prints how many clips there are, of each size and in all.
@@ -170,7 +192,7 @@ impl Cache {
             "fps": self.fps,
             "variants": self.variants,
             "field_dropout": self.field_dropout,
-            "model": self.model.paths(),
+            "model": self.model.names(),
             "dtype": self.run.dtype.map(|dtype| format!("{dtype:?}")),
         })
     }

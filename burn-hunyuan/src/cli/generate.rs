@@ -31,7 +31,7 @@ pub(super) struct Generate {
     /// Read the prompts from this file, one on each line
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
-    /// What the video shall not show; takes effect with --cfg above 1 [default: none; "" for the
+    /// What to avoid; takes effect with --cfg above 1 [default: none; "" for the
     /// built-in model]
     #[arg(long, value_name = "TEXT")]
     negative_prompt: Option<String>,

@@ -36,7 +36,7 @@ impl Command {
 pub(super) struct Convert {
     /// The LoRA, in any format that is read
     file: PathBuf,
-    /// Whose format to write
+    /// Format of the LoRA file
     #[arg(long, value_name = "FORMAT")]
     to: Format,
     /// The safetensors file to write

@@ -12,17 +12,17 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Device and memory")]
 pub(super) struct MemoryOptions {
-    /// Compress the large weights of the transformer's blocks when it is loaded: int8, int4 or fp8.
-    /// They are decoded when they are used
+    /// Compress the large weights of the transformer's blocks as they are loaded: int8, int4 or fp8.
+    /// They are decoded as they are used
     #[arg(long, value_name = "FORMAT")]
     pub quantize: Option<Quantization>,
     /// Where the blocks of the transformer and the layers of LLaMA wait until they run: `blocks`
-    /// leaves them in the file, or compressed in the host's memory; `none` loads all onto the device
-    /// [default: blocks where all do not fit, and for compressed weights on a CPU, else none]
+    /// keeps them in the file, or compressed in the host's memory; `none` keeps them all on the device
+    /// [default: blocks if they do not all fit, and for compressed weights on a CPU; else none]
     #[arg(long, value_name = "WHAT")]
     offload: Option<OffloadArgument>,
-    /// Stay within this much of the device's memory, by --offload and --vae-tiling as far as they are
-    /// left open; refuse where that cannot be [default: the device's memory]
+    /// Memory limit; chooses --offload and --vae-tiling unless you set them, and fails if nothing fits
+    /// [default: what the device reports; none on wgpu]
     #[arg(long, value_name = "SIZE")]
     pub vram_limit: Option<ByteSize>,
 }

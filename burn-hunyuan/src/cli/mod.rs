@@ -50,7 +50,7 @@ enum Command {
     Generate(Box<generate::Generate>),
     /// Encode a video and decode it again; prints PSNR and SSIM
     Reconstruct(reconstruct::Reconstruct),
-    /// Tell what a checkpoint holds and whether it is whole, without loading it
+    /// List a checkpoint's contents and check that it is complete, without loading it
     Inspect(inspect::Inspect),
     /// Draw captioned clips to train on
     #[cfg(feature = "train")]
@@ -64,7 +64,7 @@ enum Command {
     /// Convert LoRA files between formats, or merge them into a transformer
     #[command(subcommand)]
     Lora(lora::Command),
-    /// Tell how much memory a generation would take, before anything is loaded
+    /// Predict the memory a generation needs, before anything is loaded
     Plan(Box<plan::Plan>),
     /// Write a transformer with its large weights in fewer bits
     Quantize(quantize::Quantize),

@@ -21,26 +21,27 @@ use crate::{
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelOptions {
     /// A pipeline folder, the original ckpts folder, files of the components, or a hub id
-    /// (owner/name[@revision]); the small built-in model if absent
+    /// (owner/name, or owner/name/FILE for one file of it, either with @revision); the small built-in
+    /// model if absent
     #[arg(long, num_args = 1.., value_name = "PATH|ID")]
     pub model: Vec<String>,
-    /// Take the transformer from this file or folder instead
-    #[arg(long, value_name = "PATH")]
+    /// Take the transformer from this file, folder or hub id instead
+    #[arg(long, value_name = "PATH|ID")]
     pub transformer: Option<PathBuf>,
-    /// Take the VAE from this file or folder instead
-    #[arg(long, value_name = "PATH")]
+    /// Take the VAE from this file, folder or hub id instead
+    #[arg(long, value_name = "PATH|ID")]
     pub vae: Option<PathBuf>,
-    /// Take LLaMA from this file or folder instead
-    #[arg(long, value_name = "PATH")]
+    /// Take LLaMA from this file, folder or hub id instead
+    #[arg(long, value_name = "PATH|ID")]
     pub text_encoder: Option<PathBuf>,
-    /// Take CLIP from this file or folder instead
-    #[arg(long, value_name = "PATH")]
+    /// Take CLIP from this file, folder or hub id instead
+    #[arg(long, value_name = "PATH|ID")]
     pub text_encoder_2: Option<PathBuf>,
 }
 
 impl ModelOptions {
-    /// All paths and ids that were given.
-    pub fn paths(&self) -> Vec<String> {
+    /// All paths and ids, as they were given.
+    pub fn names(&self) -> Vec<String> {
         let parts = [
             &self.transformer,
             &self.vae,
@@ -52,22 +53,29 @@ impl ModelOptions {
         self.model.iter().cloned().chain(parts).collect()
     }
 
-    /// Whether nothing but the built-in model is asked for.
+    /// The files and folders of all that was given; downloads hub ids.
+    pub fn paths(&self, quiet: bool) -> Result<Vec<PathBuf>> {
+        let names = self.names();
+        names
+            .iter()
+            .map(|name| local(name.as_ref(), quiet))
+            .collect()
+    }
+
+    /// Whether the model is the built-in one, parts of which may be replaced.
     pub fn is_tiny(&self) -> bool {
         self.model.is_empty()
     }
 
     /// Opens the model; reads headers only.
     pub fn open(&self, device: &Device, quiet: bool) -> Result<Model> {
+        let local = |name: &Path| local(name, quiet);
         let mut model = match self.model.as_slice() {
             [] => Model::tiny(device)?,
-            [id] if !Path::new(id).exists() && is_hub_id(id) => {
-                let folder = super::watch::download(id, quiet).inspect_err(|_| {
-                    tracing::warn!("there is no file or folder `{id}`, so it is taken as a hub id");
-                })?;
-                Model::open(&[folder])?
+            names => {
+                let paths = names.iter().map(|name| local(name.as_ref()));
+                Model::open(&paths.collect::<Result<Vec<_>>>()?)?
             }
-            paths => Model::open(paths)?,
         };
         let replacements = [
             (Component::Transformer, &self.transformer),
@@ -77,21 +85,32 @@ impl ModelOptions {
         ];
         for (component, path) in replacements {
             if let Some(path) = path {
-                model.replace(component, path)?;
+                model.replace(component, &local(path)?)?;
             }
         }
         Ok(model)
     }
 }
 
-/// Whether `name` reads as `owner/name` or `owner/name@revision`.
+/// The file or folder called `name`, downloaded where there is none and `name` is a hub id.
+fn local(name: &Path, quiet: bool) -> Result<PathBuf> {
+    match name.to_str().filter(|name| is_hub_id(name)) {
+        Some(id) if !name.exists() => super::watch::download(id, quiet).inspect_err(|_| {
+            tracing::warn!("there is no file or folder `{id}`, so it is taken as a hub id");
+        }),
+        _ => Ok(name.to_path_buf()),
+    }
+}
+
+#[cfg(feature = "hub")]
 fn is_hub_id(name: &str) -> bool {
-    let plain = |part: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
-    };
-    let (id, _revision) = name.split_once('@').unwrap_or((name, ""));
-    matches!(id.split_once('/'), Some((owner, name)) if plain(owner) && plain(name))
+    name.parse::<crate::checkpoint::hub::RepoId>().is_ok()
+}
+
+/// Whatever is not there may be one; `download` says that this build cannot tell.
+#[cfg(not(feature = "hub"))]
+fn is_hub_id(_: &str) -> bool {
+    true
 }
 
 /// A LoRA and how strongly it is applied, written `FILE[:STRENGTH]`.
@@ -146,14 +165,15 @@ pub(super) struct RunOptions {
     /// auto, or BACKEND[:INDEX] as `burn-hunyuan devices` lists them
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// Number format to compute in [default: as the transformer is stored]
+    /// Number format to compute in [default: as the transformer is stored; f32 where the device
+    /// cannot]
     #[arg(long)]
     pub dtype: Option<Dtype>,
     /// How the VAE cuts clips: auto, off, tencent, diffusers, framewise, or tile/stride in pixels
     /// and frames, as 256x256x64/192x192x48
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub vae_tiling: TilingMode,
-    /// Keep every component loaded, where memory allows for their sum
+    /// Keep all components loaded, if memory allows
     #[arg(long)]
     pub keep_loaded: bool,
     /// Show no progress and no summary; warnings and errors remain
@@ -249,10 +269,17 @@ mod tests {
         assert!(":1".parse::<LoraArgument>().is_err());
     }
 
+    #[cfg(feature = "hub")]
     #[test]
     fn hub_ids_are_told_from_paths() {
-        assert!(is_hub_id("hunyuanvideo-community/HunyuanVideo"));
-        assert!(is_hub_id("tencent/HunyuanVideo@main"));
+        for id in [
+            "hunyuanvideo-community/HunyuanVideo",
+            "tencent/HunyuanVideo@main",
+            "city96/HunyuanVideo-gguf/hunyuan-video-t2v-720p-Q4_K_M.gguf",
+            "a/b/c/model.safetensors.index.json@v1",
+        ] {
+            assert!(is_hub_id(id), "{id}");
+        }
         for path in ["model", "./model", "/a/b", "a/b/c", "../a", "a/"] {
             assert!(!is_hub_id(path), "{path}");
         }

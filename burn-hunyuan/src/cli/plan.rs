@@ -46,7 +46,7 @@ impl Plan {
         (request.frames, request.cache_threshold) = (self.frames, self.cache_threshold);
         request.validate()?;
         let device = device::open(&self.run.device)?;
-        let paths = self.model.paths();
+        let paths = self.model.paths(self.run.quiet)?;
         let (architecture, stored) = if paths.is_empty() {
             (Architecture::official(&device), FloatDType::BF16)
         } else {

@@ -35,7 +35,7 @@ pub(super) struct Synth {
     /// Number of clips
     #[arg(long, default_value_t = 100)]
     clips: u64,
-    /// Decides what they show
+    /// Seed of what they show
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Height and width

@@ -5,8 +5,8 @@ use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,6 +24,9 @@ use crate::{
 
 /// Interrupts (Ctrl-C, SIGTERM) seen so far.
 static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
+
+/// What a run that looks at a flag of its own is stopped by.
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Watches a pipeline: draws its progress, times its stages, stops it on an interrupt.
 #[derive(Clone)]
@@ -158,12 +161,28 @@ pub(super) fn style(template: &str) -> ProgressStyle {
 pub(super) fn catch_interrupts() {
     // Fails only when a handler is there already, which then is this one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTS.fetch_add(1, Ordering::SeqCst) > 0 {
+        let earlier = INTERRUPTS.fetch_add(1, Ordering::SeqCst);
+        if let Some(stop) = STOP.get() {
+            return stop.store(true, Ordering::SeqCst);
+        }
+        if earlier > 0 {
             video::discard_unfinished();
             std::process::exit(1);
         }
         eprintln!("\nstopping at the end of this step; once more to stop at once");
     });
+}
+
+/// Makes every interrupt set `stop` from now on, however often it comes: the run saves what it has
+/// before it ends.
+#[cfg(feature = "train")]
+pub(super) fn stop_on_interrupt(stop: Arc<AtomicBool>) {
+    let stop = STOP.get_or_init(|| stop);
+    catch_interrupts();
+    // One that came before.
+    if interrupted().is_break() {
+        stop.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Breaks once the user has asked to stop.
@@ -236,7 +255,7 @@ pub(super) fn download(id: &str, quiet: bool) -> Result<PathBuf> {
     folder.map_err(Error::Hub)
 }
 
-/// Explains that this build downloads nothing.
+/// Explains that this build downloads nothing; whatever is not there may be meant as a hub id.
 #[cfg(not(feature = "hub"))]
 pub(super) fn download(id: &str, _quiet: bool) -> Result<PathBuf> {
     Err(Error::Request(format!(

@@ -13,8 +13,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Worker {
-    /// The address to listen on. Whoever reaches it can use the device, and nothing is encrypted:
-    /// open it to a network that you trust only
+    /// The address to listen on. Anyone who reaches it can use the device, and nothing is encrypted:
+    /// expose it only to a network that you trust
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     listen: String,
     /// The device to serve; see `burn-hunyuan devices`

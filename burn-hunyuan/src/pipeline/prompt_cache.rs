@@ -16,6 +16,7 @@ use crate::{
     device,
     error::{Error, Result},
     tensors::{TensorFile, load_tensor},
+    video,
 };
 
 /// Prompts that are kept; a prompt of the published model takes 4 MB.
@@ -106,17 +107,20 @@ impl PromptCache {
         if prompt.dropped.is_some() || prompt.dropped_by_clip.is_some() {
             return Ok(());
         }
-        let failed = |source| Error::Io {
+        fs::create_dir_all(&self.folder).map_err(|source| video::Error::Write {
             path: self.folder.clone(),
             source,
-        };
-        fs::create_dir_all(&self.folder).map_err(failed)?;
+        })?;
         let mut file = TensorFile::create(path)?;
         file.insert("states", prompt.states.clone());
         file.insert("mask", prompt.mask());
         file.insert("pooled", prompt.pooled.clone());
         file.save()?;
-        let entries = fs::read_dir(&self.folder).map_err(failed)?.flatten();
+        let entries = fs::read_dir(&self.folder).map_err(|source| Error::Io {
+            path: self.folder.clone(),
+            source,
+        })?;
+        let entries = entries.flatten();
         let is_prompt = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
         let mut prompts: Vec<_> = entries
             .map(|entry| entry.path())

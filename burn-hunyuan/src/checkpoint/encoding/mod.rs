@@ -82,8 +82,10 @@ impl Encoding {
             // The upper byte of an f16.
             Self::Plain(Dtype::F8_E5M2) => (out.iter_mut().zip(bytes))
                 .for_each(|(value, byte)| *value = f16::from_le_bytes([0, *byte]).to_f32()),
-            Self::Plain(_) => (out.iter_mut().zip(bytes.as_chunks().0))
+            Self::Plain(Dtype::F32) => (out.iter_mut().zip(bytes.as_chunks().0))
                 .for_each(|(value, bytes)| *value = f32::from_le_bytes(*bytes)),
+            // None that [`is_float`](Self::is_float) accepts; NaN is refused wherever it is read.
+            Self::Plain(_) => out.fill(f32::NAN),
             Self::Blocks(blocks) => blocks.decode(bytes, out),
         }
     }

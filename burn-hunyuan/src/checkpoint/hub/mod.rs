@@ -33,8 +33,8 @@ use client::Client;
 /// What can go wrong with a download.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not of the form `owner/name` or `owner/name@revision`.
-    #[error("{0:?} is no hub id; expected owner/name or owner/name@revision")]
+    /// Not of the form of a [`RepoId`].
+    #[error("{0:?} is no hub id; expected owner/name, owner/name/FILE, or either with @revision")]
     InvalidId(String),
     /// No such repository, or a private one.
     #[error(
@@ -92,6 +92,19 @@ pub enum Error {
         /// The repository.
         id: RepoId,
     },
+    /// Weights that have to be asked for by name, or not those that were. Nothing was downloaded.
+    #[error(
+        "repository {id} has {}; name the one to use, as {}/FILE:\n  {}",
+        ambiguity(.id),
+        .id.name,
+        .files.join("\n  ")
+    )]
+    Ambiguous {
+        /// The repository.
+        id: RepoId,
+        /// Its files of weights.
+        files: Vec<String>,
+    },
     /// The cache cannot be written: a full disk, missing permissions.
     #[error("cannot write {}: {source}", path.display())]
     Write {
@@ -111,14 +124,25 @@ pub enum Error {
     Cancelled,
 }
 
+/// Why a file has to be named.
+fn ambiguity(id: &RepoId) -> &'static str {
+    match id.file {
+        Some(_) => "no such file",
+        None => "more than one file of weights, or one in a folder",
+    }
+}
+
 /// A result of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A repository on the hub: `owner/name`, or `owner/name@revision` for a branch, tag or commit.
+/// A repository on the hub: `owner/name`, or `owner/name/FILE` for one file of weights in it; either
+/// with `@revision` for a branch, tag or commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepoId {
     /// `owner/name`.
     pub name: String,
+    /// The path of a file of weights in it; all that a model needs where there is none.
+    pub file: Option<String>,
     /// `main` unless given.
     pub revision: String,
 }
@@ -127,21 +151,29 @@ impl FromStr for RepoId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let (path, revision) = text.split_once('@').unwrap_or((text, "main"));
         let word = |part: &str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             part.chars().all(plain) && part.starts_with(|c: char| c.is_ascii_alphanumeric())
         };
-        // Both become parts of file names.
+        let name_end = path.match_indices('/').nth(1).map(|(at, _)| at);
+        let (name, file) = match name_end {
+            Some(at) => (&path[..at], Some(&path[at + 1..])),
+            None => (path, None),
+        };
+        // All become parts of file names.
+        let is_file = |file: &str| file.split('/').all(word) && select::is_entry(file);
         if name.split('/').count() != 2
             || !name.split('/').all(word)
             || name.contains("--")
             || !revision.split('/').all(word)
+            || !file.is_none_or(is_file)
         {
             return Err(Error::InvalidId(text.into()));
         }
         Ok(Self {
             name: name.into(),
+            file: file.map(String::from),
             revision: revision.into(),
         })
     }
@@ -149,9 +181,13 @@ impl FromStr for RepoId {
 
 impl fmt::Display for RepoId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(file) = &self.file {
+            write!(f, "/{file}")?;
+        }
         match self.revision.as_str() {
-            "main" => f.write_str(&self.name),
-            revision => write!(f, "{}@{revision}", self.name),
+            "main" => Ok(()),
+            revision => write!(f, "@{revision}"),
         }
     }
 }
@@ -174,8 +210,9 @@ pub struct Progress<'a> {
 /// Called after every piece of a transfer; [`ControlFlow::Break`] cancels it.
 pub type OnProgress<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
 
-/// The folder of a checkpoint from the hub: the local snapshot of the files [`needed`], downloaded
-/// as far as they are not in the cache.
+/// A checkpoint from the hub by a [`RepoId`], for [`Model::open`](super::Model::open): the file that was
+/// asked for, or the folder with the local snapshot of the files [`needed`]. They are downloaded as
+/// far as they are not in the cache.
 ///
 /// A transfer that broke is taken up where it stopped. Without a network, the snapshot of the last
 /// complete download is used. Reads the variables that the Python library reads: `HF_ENDPOINT`,
@@ -233,7 +270,14 @@ impl Hub {
     pub fn fetch(&self, id: &str, on_progress: &mut OnProgress) -> Result<PathBuf> {
         let id: RepoId = id.parse()?;
         let cache = Cache::of(&self.cache, &id);
-        let last = cache.last_snapshot();
+        let wanted = |snapshot: PathBuf| match &id.file {
+            Some(file) => snapshot.join(file),
+            None => snapshot,
+        };
+        let last = cache
+            .last_snapshot()
+            .map(wanted)
+            .filter(|path| path.exists());
         if self.offline {
             return last.ok_or_else(|| Error::Offline {
                 id,
@@ -248,10 +292,11 @@ impl Hub {
             }
             (listing, _) => listing?,
         };
-        let files = needed(&listing.files);
-        if !files.iter().any(|file| select::is_weights(file)) {
-            return Err(Error::NoWeights { id });
-        }
+        let files = match needed(&listing.files, id.file.as_deref()) {
+            Ok(files) if files.iter().any(|file| select::is_weights(file)) => files,
+            Err(files) if !files.is_empty() => return Err(Error::Ambiguous { id, files }),
+            _ => return Err(Error::NoWeights { id }),
+        };
         let snapshot = cache.snapshot(&listing.commit);
         let missing: Vec<_> = files
             .iter()
@@ -277,6 +322,6 @@ impl Hub {
         }
         // Only now: without a network this leads to a complete snapshot.
         cache.remember(&listing.commit)?;
-        Ok(snapshot)
+        Ok(wanted(snapshot))
     }
 }

@@ -117,7 +117,7 @@ struct Section<const N: usize> {
 }
 
 /// The part of a stored layer's rows that makes up one of our layers.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Part {
     /// All of them.
     Whole,

@@ -16,10 +16,14 @@ pub(super) enum Role {
     Down,
     Up,
     Alpha,
+    /// What is added to the weight in full.
+    Weight,
+    /// What is added to the bias in full.
+    Bias,
 }
 
 /// How keys end.
-const ROLES: [(&str, Role); 8] = [
+const ROLES: [(&str, Role); 11] = [
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
     (".lora_A.weight", Role::Down),
@@ -28,6 +32,10 @@ const ROLES: [(&str, Role); 8] = [
     (".lora_B.default.weight", Role::Up),
     (".lora.down.weight", Role::Down),
     (".lora.up.weight", Role::Up),
+    (".alpha", Role::Alpha),
+    // ComfyUI's, where it extracts a LoRA from a model.
+    (".diff", Role::Weight),
+    (".diff_b", Role::Bias),
 ];
 
 /// How keys begin where the dots of the layer's name are underscores: kohya's and musubi-tuner's
@@ -45,9 +53,6 @@ const DOTTED: [&str; 5] = [
 
 /// The layer of a key, with its prefix, and the tensor's role there.
 pub(super) fn parse(key: &str) -> Option<(&str, Role)> {
-    if let Some(layer) = key.strip_suffix(".alpha") {
-        return Some((layer, Role::Alpha));
-    }
     ROLES
         .iter()
         .find_map(|(suffix, role)| Some((key.strip_suffix(suffix)?, *role)))
@@ -55,13 +60,12 @@ pub(super) fn parse(key: &str) -> Option<(&str, Role)> {
 
 /// What a key belongs to that is no plain LoRA.
 pub(super) fn other_kind(key: &str) -> Option<&'static str> {
-    const KINDS: [(&str, &str); 6] = [
+    const KINDS: [(&str, &str); 5] = [
         (".hada_", "LoHa"),
         (".lokr_", "LoKr"),
         (".dora_scale", "DoRA"),
         (".lora_magnitude_vector", "DoRA"),
         (".lora_mid.", "LoRA with a Tucker core"),
-        (".diff", "full weight difference"),
     ];
     let kind = KINDS.iter().find(|(mark, _)| key.contains(mark))?;
     Some(kind.1)
@@ -69,7 +73,7 @@ pub(super) fn other_kind(key: &str) -> Option<&'static str> {
 
 /// Whether a key belongs to a text encoder.
 pub(super) fn is_text_encoder(key: &str) -> bool {
-    ["lora_te", "text_encoder."]
+    ["lora_te", "text_encoder.", "text_encoders."]
         .iter()
         .any(|prefix| key.starts_with(prefix))
 }

@@ -1,5 +1,6 @@
 //! LoRA: low-rank updates of a transformer's layers, `W + strength · scale · up · down`
-//! (arXiv 2106.09685).
+//! (arXiv 2106.09685), and the differences that ComfyUI writes beside them, `W + strength · diff`
+//! and `b + strength · diff_b`.
 //!
 //! They are added to the weights as these are read, so a model with LoRAs runs as fast as one
 //! without. Every spelling in use is read: kohya's and musubi-tuner's, diffusers' and PEFT's, and
@@ -9,15 +10,16 @@ mod keys;
 mod save;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{FloatDType, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use burn_hunyuan_dit::DitConfig;
 
 use super::{
-    Component, Error, Mismatch, Model, Parameter, StoredTensor, Weights, convert, safetensors,
+    Component, Error, Mismatch, Model, Parameter, StoredTensor, Weights, convert, layout::Part,
+    safetensors,
 };
 
 pub use save::LoraFormat;
@@ -27,14 +29,15 @@ pub use save::LoraFormat;
 pub struct Lora {
     origin: PathBuf,
     /// By our name of the layer.
-    updates: BTreeMap<String, Update>,
+    updates: BTreeMap<String, LowRank>,
+    differences: Vec<Difference>,
     /// The transformer's, for layers that other programs fuse with one that has no update.
     mlp_ratio: f64,
 }
 
 /// The update of one linear layer.
 #[derive(Clone, Debug)]
-pub(super) struct Update {
+pub(super) struct LowRank {
     /// `[rank, in]`; also called A.
     pub down: StoredTensor,
     /// `[out, rank]`; also called B.
@@ -43,12 +46,56 @@ pub(super) struct Update {
     pub scale: f64,
 }
 
+/// What a weight or a bias differs by.
+#[derive(Clone, Debug)]
+struct Difference {
+    /// Our names of the layer and of its tensor: `weight` or `bias`.
+    layer: String,
+    leaf: &'static str,
+    /// The layer of the file, and the part of it that is ours. A bias does not tell the model's
+    /// width, so it is split when it meets the model.
+    part: Part,
+    whole: StoredTensor,
+}
+
+/// What is added to a tensor when it is read.
+#[derive(Clone, Debug)]
+pub(super) enum Update {
+    /// To a matrix.
+    LowRank(LowRank),
+    /// To any tensor: its elements in a row.
+    Full(StoredTensor),
+}
+
+impl Update {
+    /// `sum`, in f32, with the update added; `name` is for messages.
+    pub fn add_to<const D: usize>(&self, sum: Tensor<D>, name: &str) -> Result<Tensor<D>, Error> {
+        let (shape, device) = (sum.shape(), &sum.device());
+        let matrix = |tensor: &StoredTensor| -> Result<Tensor<2>, Error> {
+            let data = convert::read(name, tensor, FloatDType::F32)?;
+            Ok(Tensor::from_data(data, (device, DType::F32)))
+        };
+        let update = match self {
+            Self::LowRank(LowRank { down, up, scale }) => {
+                (matrix(up)?.matmul(matrix(down)?) * *scale).reshape::<D, _>(shape)
+            }
+            Self::Full(difference) => {
+                let data = convert::read(name, difference, FloatDType::F32)?;
+                Tensor::<1>::from_data(data, (device, DType::F32)).reshape::<D, _>(shape)
+            }
+        };
+        Ok(sum + update)
+    }
+}
+
 /// The tensors of one layer of a file.
 #[derive(Default)]
 struct Found {
     down: Option<StoredTensor>,
     up: Option<StoredTensor>,
     alpha: Option<StoredTensor>,
+    weight: Option<StoredTensor>,
+    bias: Option<StoredTensor>,
 }
 
 impl Lora {
@@ -61,7 +108,9 @@ impl Lora {
         let path = path.as_ref();
         let weights = Weights::open(path)?;
         convert::check_dtypes(&weights)?;
-        let alphas = keys::metadata_scales(path, &safetensors::metadata(path)?)?;
+        // Where `path` is a folder, the file in it.
+        let file = weights.origin();
+        let alphas = keys::metadata_scales(file, &safetensors::metadata(file)?)?;
         Self::new(&weights, &alphas)
     }
 
@@ -96,13 +145,28 @@ impl Lora {
         let mut lora = Self {
             origin: weights.origin().to_path_buf(),
             updates: BTreeMap::new(),
+            differences: Vec::new(),
             mlp_ratio: DitConfig::new().mlp_ratio,
         };
         let mut mismatch = Mismatch::default();
-        for (layer, found) in layers {
+        for (layer, mut found) in layers {
             let ours = keys::our_layers(column, &layer);
             if ours.is_empty() {
                 mismatch.unexpected.push(layer);
+                continue;
+            }
+            let full = [("weight", found.weight.take()), ("bias", found.bias.take())];
+            for (leaf, whole) in full {
+                let Some(whole) = whole else { continue };
+                let differences = ours.iter().map(|(name, part)| Difference {
+                    layer: name.clone(),
+                    leaf,
+                    part: *part,
+                    whole: whole.clone(),
+                });
+                lora.differences.extend(differences);
+            }
+            if found.is_empty() {
                 continue;
             }
             let update = found.update(&layer, alphas, &mut mismatch)?;
@@ -112,7 +176,7 @@ impl Lora {
             for (name, part) in ours {
                 match part.of(&update.up, width) {
                     Some(up) => {
-                        let update = Update {
+                        let update = LowRank {
                             up,
                             ..update.clone()
                         };
@@ -133,7 +197,9 @@ impl Lora {
 
     /// Our names of the layers that it updates.
     pub fn layers(&self) -> impl Iterator<Item = &str> {
-        self.updates.keys().map(String::as_str)
+        let differences = self.differences.iter().map(|difference| &difference.layer);
+        let layers: BTreeSet<_> = self.updates.keys().chain(differences).collect();
+        layers.into_iter().map(String::as_str)
     }
 }
 
@@ -163,6 +229,8 @@ fn collect(weights: &Weights) -> Result<BTreeMap<String, Found>, Error> {
             keys::Role::Down => &mut found.down,
             keys::Role::Up => &mut found.up,
             keys::Role::Alpha => &mut found.alpha,
+            keys::Role::Weight => &mut found.weight,
+            keys::Role::Bias => &mut found.bias,
         } = Some(tensor.clone());
     }
     if text_encoders > 0 {
@@ -180,13 +248,18 @@ fn collect(weights: &Weights) -> Result<BTreeMap<String, Found>, Error> {
 }
 
 impl Found {
+    /// Whether no part of a low-rank update is there.
+    fn is_empty(&self) -> bool {
+        self.down.is_none() && self.up.is_none() && self.alpha.is_none()
+    }
+
     /// The update, or `None` and an entry in `mismatch` where it is not complete.
     fn update(
         self,
         layer: &str,
         metadata: &keys::MetadataScales,
         mismatch: &mut Mismatch,
-    ) -> Result<Option<Update>, Error> {
+    ) -> Result<Option<LowRank>, Error> {
         let (down, up) = match (self.down, self.up) {
             (Some(down), Some(up)) => (down, up),
             (down, _) => {
@@ -209,13 +282,13 @@ impl Found {
         let rank = *rank as f64;
         let scale = match self.alpha {
             // As musubi-tuner has it, an alpha of 0 stands for the rank.
-            Some(alpha) => match read_values(layer, &alpha)?.first() {
-                Some(&alpha) if alpha != 0.0 => f64::from(alpha) / rank,
+            Some(alpha) => match alpha.values(layer)?.iter::<f32>().next() {
+                Some(alpha) if alpha != 0.0 => f64::from(alpha) / rank,
                 _ => 1.0,
             },
             None => metadata.of(layer, rank),
         };
-        Ok(Some(Update { down, up, scale }))
+        Ok(Some(LowRank { down, up, scale }))
     }
 }
 
@@ -229,12 +302,6 @@ impl Mismatch {
     }
 }
 
-/// The values of a stored tensor.
-fn read_values(name: &str, tensor: &StoredTensor) -> Result<Vec<f32>, Error> {
-    let data = convert::read(name, tensor, FloatDType::F32)?;
-    Ok(data.iter::<f32>().collect())
-}
-
 impl Model {
     /// Adds a LoRA to the transformer, `strength` times; several add up.
     ///
@@ -245,24 +312,46 @@ impl Model {
     pub fn add_lora(&mut self, lora: &Lora, strength: f64) -> Result<(), Error> {
         let weights = self.weights_mut(Component::Transformer)?;
         let mut mismatch = Mismatch::default();
+        let mut updates = Vec::new();
         for (layer, update) in &lora.updates {
             let expected = vec![update.up.shape()[0], update.down.shape()[1]];
-            match weights.get(&format!("{layer}.weight")) {
+            let tensor = format!("{layer}.weight");
+            match weights.get(&tensor) {
                 None => mismatch.unexpected.push(layer.clone()),
                 Some(weight) if weight.shape() != expected => {
                     mismatch.misshapen(layer, weight.shape().to_vec(), &expected);
                 }
-                Some(_) => {}
+                Some(_) => {
+                    let scale = update.scale * strength;
+                    let update = update.clone();
+                    updates.push((tensor, Update::LowRank(LowRank { scale, ..update })));
+                }
+            }
+        }
+        for difference in &lora.differences {
+            let tensor = format!("{}.{}", difference.layer, difference.leaf);
+            let Some(old) = weights.get(&tensor) else {
+                mismatch.unexpected.push(tensor);
+                continue;
+            };
+            // The layers that other programs fuse take all of the model's width.
+            let weight = weights.get(&format!("{}.weight", difference.layer));
+            let width = weight.and_then(|weight| weight.shape().get(1));
+            let part = difference.part.of(&difference.whole, *width.unwrap_or(&0));
+            let part = part.filter(|part| part.shape() == old.shape());
+            match part.and_then(|part| part.reshaped(vec![old.elements()])) {
+                Some(flat) => updates.push((tensor, Update::Full(flat.scaled(strength as f32)))),
+                None => {
+                    mismatch.misshapen(&tensor, old.shape().to_vec(), difference.whole.shape());
+                }
             }
         }
         if !mismatch.is_empty() {
             let origin = lora.origin.clone();
             return Err(Error::Mismatch { origin, mismatch });
         }
-        for (layer, update) in &lora.updates {
-            let scale = update.scale * strength;
-            let update = update.clone();
-            weights.update(format!("{layer}.weight"), Update { scale, ..update });
+        for (tensor, update) in updates {
+            weights.update(tensor, update);
         }
         Ok(())
     }

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 use ::safetensors::{Dtype, tensor::TensorView};
 use half::{bf16, f16};
 
-use super::{Lora, Update, read_values};
+use super::{Lora, LowRank};
 use crate::{
     checkpoint::{
-        Encoding,
+        Encoding, Error as CheckpointError,
         layout::{Part, dit},
     },
     error::{Error, Result},
@@ -51,13 +51,23 @@ impl Lora {
     /// do that were split when they were read; else the fused rank is the sum of theirs.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// When the file cannot be read or written, and for a file with differences (`.diff`, `.diff_b`),
+    /// which only ComfyUI's format has.
     pub fn save(&self, path: &Path, format: LoraFormat) -> Result<()> {
+        if let Some(difference) = self.differences.first() {
+            let what = format!(
+                "it adds a difference to `{}.{}` (.diff or .diff_b), which is not converted; add \
+                 it to a transformer with `lora merge`",
+                difference.layer, difference.leaf
+            );
+            let path = self.origin.clone();
+            return Err(CheckpointError::Unsupported { path, what }.into());
+        }
         let column = match format {
             LoraFormat::Diffusers => dit::DIFFUSERS,
             LoraFormat::Kohya | LoraFormat::Original => dit::TENCENT,
         };
-        let mut layers: BTreeMap<String, BTreeMap<&str, &Update>> = BTreeMap::new();
+        let mut layers: BTreeMap<String, BTreeMap<&str, &LowRank>> = BTreeMap::new();
         for (layer, update) in &self.updates {
             let Some((theirs, _)) = dit::layer_in(column, layer) else {
                 unreachable!("`{layer}` came out of the same table");
@@ -132,7 +142,7 @@ impl LoraFormat {
 fn fuse(
     layer: &str,
     parts: &[(String, Part)],
-    updates: &BTreeMap<&str, &Update>,
+    updates: &BTreeMap<&str, &LowRank>,
     mlp_ratio: f64,
 ) -> Result<Product> {
     let mut found = Vec::new();
@@ -202,7 +212,7 @@ impl Matrix {
         Ok(Self {
             rows: tensor.shape()[0],
             columns: tensor.shape()[1],
-            values: read_values(layer, tensor)?,
+            values: tensor.values(layer)?.iter::<f32>().collect(),
         })
     }
 

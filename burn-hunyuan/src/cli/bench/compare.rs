@@ -22,14 +22,14 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
-    /// The devices, first the one that the others are compared with [default: all of this build
-    /// but software adapters]
+    /// The devices; the others are compared with the first [default: all of this build except
+    /// software adapters]
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     devices: Vec<String>,
     /// The folder for table.md, report.json and chart.svg
     #[arg(long, value_name = "DIR", default_value = "bench-compare")]
     output: PathBuf,
-    /// The component and its options, as `bench` takes them; the options above stand before it
+    /// The component and its options, as `bench` takes them; the options above go before it
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -102,7 +102,7 @@ impl Compare {
         }
         let mut rows = Vec::new();
         for name in names {
-            tracing::info!("{name}");
+            eprintln!("{name}");
             rows.push(Row::measure(name, &self.workload)?);
         }
         if rows.iter().any(|row| row.report().is_some()) {

@@ -1,6 +1,7 @@
 //! `burn-hunyuan bench`.
 
 mod compare;
+mod flops;
 mod work;
 
 use std::{path::PathBuf, time::Instant};

@@ -11,11 +11,10 @@ use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::{Vae, VaeConfig};
 
-use super::{Component, Sizes, Workload};
+use super::{Component, Sizes, Workload, flops};
 use crate::{
     checkpoint::{Error as CheckpointError, Model, Part, load_module},
     error::{Error, Result},
-    flops,
     pipeline::Request,
     sampler::noise,
     tensors::load_tensor,

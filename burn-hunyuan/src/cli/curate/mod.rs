@@ -50,7 +50,7 @@ struct Run {
     /// Where tensors live: auto, or BACKEND[:INDEX] as `burn-hunyuan devices` lists them
     #[arg(long, default_value = "auto", value_name = "NAME")]
     device: String,
-    /// Go on with the run in OUT
+    /// Continue the run in OUT
     #[arg(long)]
     resume: bool,
     /// Leave kept clips in their sources, which the manifest names with the clips' ranges: not with
@@ -69,23 +69,23 @@ enum Question {
         /// Output folder of a run
         out: PathBuf,
     },
-    /// Ask the tables clips, images and sources in SQL
+    /// Query the tables clips, images and sources in SQL
     Sql {
         /// Output folder of a run
         out: PathBuf,
-        /// A question such as "SELECT tier, count(*) FROM clips GROUP BY tier"
+        /// A query such as "SELECT tier, count(*) FROM clips GROUP BY tier"
         question: String,
     },
-    /// Tell the way of a clip through the rules, with values and thresholds
+    /// Show how the rules judged a clip, with values and thresholds
     Explain {
         /// Output folder of a run
         out: PathBuf,
         /// The clip's id, or its beginning
         clip: String,
     },
-    /// Remove all that comes from a source, and print proof
+    /// Remove everything that comes from a source, and print proof
     Erase(privacy::Erase),
-    /// Copy all that is held on a source
+    /// Copy everything that is held on a source
     ExportSource(privacy::ExportSource),
     /// Print the default configuration
     Defaults,

@@ -6,7 +6,6 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fmt::Write as _,
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -26,6 +25,7 @@ use super::{print, watch};
 use crate::{
     device,
     error::{Error, Result},
+    video::OutputFile,
 };
 
 #[derive(Debug, Args)]
@@ -320,20 +320,14 @@ fn canonical(path: &Path) -> PathBuf {
     }
 }
 
-/// Writes a file that appears when it is whole.
-fn write_aside(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let save = || {
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        write(file.as_file_mut())?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    save().map_err(|source| unwritable(path, source))
+/// Writes a file, in a folder that may have to be created; it appears when it is whole.
+fn write_aside(path: &Path, write: impl FnOnce(&mut OutputFile) -> io::Result<()>) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| unwritable(folder, source))?;
+    }
+    let mut file = OutputFile::create(path)?;
+    write(&mut file).map_err(|source| file.error(source))?;
+    Ok(file.commit()?)
 }
 
 fn unwritable(path: &Path, source: io::Error) -> Error {

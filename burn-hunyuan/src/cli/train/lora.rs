@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct TrainLora {
     #[command(flatten)]
     options: TrainOptions,
-    /// Whose format the LoRA file has
+    /// Format of the LoRA file
     #[arg(long, value_name = "FORMAT", default_value = "kohya")]
     format: Format,
 }

@@ -11,7 +11,6 @@ use std::{
     fmt::Display,
     io::{IsTerminal, stdout},
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
 };
 
 use burn::tensor::Device;
@@ -22,7 +21,7 @@ use burn_hunyuan_train::{
 use clap::{Args, Subcommand};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::print;
+use super::{print, watch};
 use crate::{
     device,
     error::{Error, Result},
@@ -41,9 +40,9 @@ enum What {
     Vae(vae::TrainVae),
     /// Train the diffusion transformer by flow matching
     Dit(dit::TrainDit),
-    /// Train a LoRA: small matrices beside the weights of a transformer that stays as it is
+    /// Train a LoRA: small matrices beside the frozen weights of a transformer
     Lora(lora::TrainLora),
-    /// Teach a transformer with a guidance embedding what guidance does
+    /// Distil guidance into a transformer with a guidance embedding
     Distill(dit::TrainDistill),
     /// Write a run's curves and samples as one HTML page into its folder
     Report {
@@ -71,20 +70,20 @@ struct TrainOptions {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The run's folder; `runs/` and the configuration's name by default
+    /// The run's folder [default: `runs/` and the configuration's name]
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Go on with the run that the folder holds
+    /// Continue the run in the folder
     #[arg(long)]
     resume: bool,
-    /// The device, by default the configuration's or `auto`; see `burn-hunyuan devices`. Repeated,
-    /// several share the work, as the configuration's `split` says where it has one
+    /// The device; see `burn-hunyuan devices`. Repeat it to share the work among several, as the
+    /// configuration's `split` says [default: the configuration's, else auto]
     #[arg(long = "device", value_name = "DEVICE")]
     devices: Vec<String>,
     /// Override a field of the configuration, for example `run.steps=100`; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Print lines instead of drawing a dashboard; so it is wherever the output is no terminal
+    /// Print log lines instead of a dashboard (automatic when output is not a terminal)
     #[arg(long)]
     plain: bool,
 }
@@ -131,9 +130,7 @@ impl TrainOptions {
             Some(mut dashboard) => run.on_event(move |event| dashboard.show(event)),
             None => run.on_event(plain),
         };
-        let stop = run.stop_flag();
-        let handler = ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed));
-        handler.map_err(|e| Error::Unusable(format!("cannot listen for signals: {e}")))?;
+        watch::stop_on_interrupt(run.stop_flag());
         let outcome = run.train(task)?;
         save(task)?;
         let result = result.display();

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use burn_hunyuan_text::PROMPT_TOKENS;
 use clap::Args;
 
 use super::{
@@ -259,8 +260,9 @@ impl Generate {
         mut tensors: Option<TensorFile>,
     ) -> Result<()> {
         if let Some(tensors) = &mut tensors {
-            tensors.insert("prompt_embeds", condition.states.clone());
-            tensors.insert("prompt_mask", condition.mask());
+            let (states, mask) = padded(condition.states.clone());
+            tensors.insert("prompt_embeds", states);
+            tensors.insert("prompt_mask", mask);
             tensors.insert("pooled", condition.pooled.clone());
             tensors.insert("latents", latents.clone());
         }
@@ -314,6 +316,18 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
         }
         None => path.with_file_name(format!("{stem}-{number}")),
     }
+}
+
+/// A prompt's states as the reference has them, padded to 256 but with zeros, and their mask.
+fn padded(states: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
+    let (device, [_, tokens, hidden]) = (states.device(), states.dims());
+    let (all, options) = (tokens.max(PROMPT_TOKENS), (&device, DType::F32));
+    let real = Tensor::ones([1, tokens], options);
+    (
+        Tensor::zeros([1, all, hidden], options)
+            .slice_assign([0..1, 0..tokens, 0..hidden], states.cast(DType::F32)),
+        Tensor::zeros([1, all], options).slice_assign([0..1, 0..tokens], real),
+    )
 }
 
 /// Tells which part of the prompt the encoders had no room for.

@@ -91,7 +91,7 @@ impl Pipeline {
             Tensor::<1>::from_data([guidance], (&self.device, DType::from(self.dtype))) * 1000.0;
         Condition {
             text: prompt.states.clone(),
-            text_lengths: vec![prompt.length],
+            text_lengths: vec![prompt.states.dims()[1]],
             pooled: prompt.pooled.clone(),
             guidance: Some(guidance),
         }

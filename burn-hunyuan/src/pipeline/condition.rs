@@ -48,8 +48,6 @@ impl Pipeline {
         self.report(Stage::EncodePrompt, 0, 1)?;
         let prompted = llama.encode(prompt)?;
         let pooled = clip.encode(prompt)?;
-        self.text_encoder = Some(llama);
-        self.text_encoder_2 = Some(clip);
         self.wait();
         self.report(Stage::EncodePrompt, 1, 1)?;
         Ok(PromptCondition {

@@ -13,13 +13,14 @@ fn main() -> burn_hunyuan::Result<()> {
         .with_frames(9)
         .with_steps(4);
 
-    // What the text encoders make of two prompts, and a blend of both.
-    let red = pipeline.encode_prompt("a red circle moves left")?;
-    let mut blend = pipeline.encode_prompt("a red circle moves up")?;
-    blend.states = (blend.states + red.states) / 2.0;
+    // What the text encoders make of two prompts: the transformer is shown the tokens of both.
+    let left = pipeline.encode_prompt("a red circle moves left")?;
+    let mut both = pipeline.encode_prompt("a red circle moves up")?;
+    both.states = Tensor::cat(vec![both.states, left.states], 1);
+    both.pooled = (both.pooled + left.pooled) / 2.0;
 
     // Latents are an ordinary tensor between denoising and decoding.
-    let latents = pipeline.denoise(&request, &blend, None)?;
+    let latents = pipeline.denoise(&request, &both, None)?;
     println!("latents {:?}", latents.dims());
     let mirrored: Tensor<5> = latents.flip([4]);
     pipeline.decode(mirrored, &mut |frames| {

@@ -269,6 +269,32 @@ fn official_size() {
     assert_eq!(sizes.0.iter().sum::<usize>(), 12_821_012_544);
 }
 
+/// A step that runs whole is exactly what it is without a cache, also where sums are rounded.
+#[test]
+fn a_cache_that_reuses_nothing_changes_nothing() {
+    let Some(device) = device() else { return };
+    if !supports(&device, DType::BF16) {
+        return;
+    }
+    let fixture = Fixture::open("dit.safetensors");
+    let model = model(&fixture, FloatDType::BF16, &device);
+    let inputs = inputs(&fixture, &device).sample(0);
+    let mut cache = FirstBlockCache::new(0.0);
+    for step in 0..3 {
+        let latents = inputs.latents.clone() * (1.0 + f64::from(step));
+        let conditioning = model.conditioning(&inputs.condition, latents.dims());
+        let run = |cache| {
+            let blocks = model.blocks().map(Ok::<_, std::convert::Infallible>);
+            let (latents, timestep) = (latents.clone(), inputs.timestep.clone());
+            let Ok(velocity) =
+                model.forward_through(blocks, latents, timestep, &conditioning, cache);
+            common::values(&velocity)
+        };
+        assert_eq!(run(Some(&mut cache)), run(None), "step {step}");
+    }
+    assert_eq!(cache.reused(), 0);
+}
+
 /// The same steps run whole, and to the same velocities, as with diffusers' first-block cache.
 #[test]
 fn the_first_block_cache_is_the_references() {

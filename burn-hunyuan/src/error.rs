@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The checkpoint cannot be used.
     #[error(transparent)]
-    Checkpoint(#[from] checkpoint::Error),
+    Checkpoint(checkpoint::Error),
     /// The device cannot be opened.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -69,11 +69,30 @@ pub enum Error {
     #[error("the {what} are not finite; try --dtype bf16 or --dtype f32")]
     NotFinite {
         /// What holds NaN or infinity.
-        what: &'static str,
+        what: String,
+    },
+    /// Of several videos, some were not made.
+    #[error("{source}; {written} of {of} videos were written")]
+    Unfinished {
+        /// Videos that are complete.
+        written: usize,
+        /// Videos asked for.
+        of: usize,
+        /// Why the others are not.
+        source: Box<Error>,
     },
     /// The progress callback asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<checkpoint::Error> for Error {
+    fn from(error: checkpoint::Error) -> Self {
+        match error {
+            checkpoint::Error::Cancelled => Self::Cancelled,
+            error => Self::Checkpoint(error),
+        }
+    }
 }
 
 impl Error {

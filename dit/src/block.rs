@@ -128,7 +128,7 @@ impl<'a> Block<'a> {
         let computed = self.modulation.map(|modulation| place(modulation, &device));
         match &self.layers {
             Layers::Dual(block) => {
-                let (image, text) = tokens.apart(sequence);
+                let (image, text) = tokens.apart();
                 let modulation = computed.unwrap_or_else(|| block.modulation(vec));
                 let (image, text) = block.forward_modulated(image, text, modulation, rope, lengths);
                 Tokens::Apart(image, text)
@@ -172,17 +172,12 @@ impl Tokens {
         }
     }
 
-    fn apart(self, sequence: &Sequence) -> (Tensor<3>, Tensor<3>) {
+    /// # Panics
+    /// After a single-stream block.
+    fn apart(self) -> (Tensor<3>, Tensor<3>) {
         match self {
             Self::Apart(image, text) => (image, text),
-            Self::Joined(tokens) => {
-                let image = sequence.image_tokens();
-                let text = tokens.dims()[1] - image;
-                (
-                    tokens.clone().narrow(1, 0, image),
-                    tokens.narrow(1, image, text),
-                )
-            }
+            Self::Joined(_) => panic!("dual-stream blocks run before single-stream ones"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::{Block, Sequence, block::Tokens};
+use crate::{Block, Sequence, block::Tokens, place};
 
 /// First-block cache: at neighbouring sampling steps the blocks change the tokens by nearly the
 /// same, and how nearly shows in the first block, which costs little.
@@ -56,8 +56,8 @@ impl FirstBlockCache {
         })
     }
 
-    /// The image tokens after the first block and the others, or what these added at an earlier
-    /// step.
+    /// The image tokens, on their device, after the first block and the others, or what these added at
+    /// an earlier step.
     pub(crate) fn through<'a, E>(
         &mut self,
         mut blocks: impl Iterator<Item = Result<Block<'a>, E>>,
@@ -66,22 +66,20 @@ impl FirstBlockCache {
         vec: &Tensor<2>,
         sequence: &Sequence,
     ) -> Result<Tensor<3>, E> {
+        let home = image.device();
         let tokens = Tokens::Apart(image.clone(), text);
         let tokens = tokens.through(blocks.by_ref().take(1), vec, sequence)?;
-        let after_first = tokens.image(sequence);
-        let change = after_first.clone() - image;
-        let rest = match self.recall(&change) {
-            Some(rest) => rest,
-            None => {
-                let tokens = tokens.through(blocks, vec, sequence)?;
-                let rest = tokens.image(sequence) - after_first.clone();
-                self.kept = Some(Kept {
-                    first: change,
-                    rest: rest.clone(),
-                });
-                rest
-            }
-        };
-        Ok(after_first + rest)
+        let after_first = place(tokens.image(sequence), &home);
+        let first = after_first.clone() - image;
+        if let Some(rest) = self.recall(&first) {
+            return Ok(after_first + rest);
+        }
+        self.kept = None; // makes room for the blocks
+        let tokens = tokens.through(blocks, vec, sequence)?;
+        // Not the sum of the parts, which would be rounded once more.
+        let image = place(tokens.image(sequence), &home);
+        let rest = image.clone() - after_first;
+        self.kept = Some(Kept { first, rest });
+        Ok(image)
     }
 }

@@ -142,6 +142,9 @@ impl Dit {
     ///
     /// # Errors
     /// The first of `blocks`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward), and on a dual-stream block after a single-stream one.
     pub fn forward_through<'a, E>(
         &self,
         blocks: impl IntoIterator<Item = Result<Block<'a>, E>>,

@@ -44,6 +44,9 @@ fn impossible_requests_are_bad_usage() {
     run("--size 0x64").fails(2, &["height is 0", "16"]);
     run("--size 16x4294967312").fails(2, &["16x4294967312", "720x1280"]);
     run("--steps 0").fails(2, &["0 steps", "at least 1"]);
+    run("--steps 18446744073709551615").fails(2, &["18446744073709551615 steps", "at most"]);
+    run("--frames 4000000001").fails(2, &["4000000001 frames", "at most"]);
+    run("--quality 101").fails(2, &["101", "0..=100"]);
     run("--guidance nan").fails(2, &["guidance", "NaN"]);
     run("--flow-shift 0").fails(2, &["flow shift is 0"]);
     assert!(desk.names().is_empty());

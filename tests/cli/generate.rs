@@ -3,8 +3,12 @@
 use std::fs;
 
 use burn_hunyuan::video;
+use burn_hunyuan_text::Tokenizer;
 
-use crate::program::{Desk, fixture, names};
+use crate::{
+    bad_input::rewrite,
+    program::{Desk, fixture, names},
+};
 
 /// Width, height and number of frames of a video.
 fn extents(desk: &Desk, name: &str) -> (u32, u32, usize) {
@@ -86,6 +90,74 @@ fn several_videos_have_consecutive_seeds_and_numbers() {
     assert_ne!(read("v-2.gif"), read("dog.gif"), "the prompt matters");
 }
 
+/// A model whose LLaMA makes numbers of a token of `prompt`, but of none of `other`, that overflow
+/// in the transformer.
+fn overflowing_model(desk: &Desk, prompt: &str, other: &str) {
+    desk.copy_pipeline("model");
+    let tokenizer = Tokenizer::open(&desk.path("model/tokenizer")).unwrap();
+    let ids = |text: &str| {
+        let encoding = tokenizer.encode(text).unwrap();
+        encoding.ids[..encoding.length].to_vec()
+    };
+    let harmless = ids(other);
+    let token = ids(prompt)
+        .into_iter()
+        .find(|id| !harmless.contains(id))
+        .unwrap() as usize;
+    let mut signs = Vec::new();
+    let transformer = desk.path("model/transformer/diffusion_pytorch_model.safetensors");
+    rewrite(&transformer, |tensors| {
+        let (shape, _, weight) = &tensors["context_embedder.proj_in.weight"];
+        let first = weight.chunks_exact(4).take(shape[1]);
+        signs.extend(first.map(|b| f32::from_le_bytes(b.try_into().unwrap()).signum()));
+    });
+    rewrite(
+        &desk.path("model/text_encoder/model.safetensors"),
+        |tensors| {
+            let (_, _, embedding) = tensors.get_mut("embed_tokens.weight").unwrap();
+            let row = embedding
+                .chunks_exact_mut(4 * signs.len())
+                .nth(token)
+                .unwrap();
+            for (value, sign) in row.chunks_exact_mut(4).zip(&signs) {
+                value.copy_from_slice(&(f32::MAX * sign).to_le_bytes());
+            }
+        },
+    );
+}
+
+#[test]
+fn a_failure_leaves_the_videos_before_it() {
+    for keep in ["", "--keep-loaded"] {
+        let desk = Desk::new();
+        overflowing_model(&desk, "a dog", "a cat");
+        fs::write(desk.path("prompts.txt"), "a cat\na dog\na cat").unwrap();
+        let outcome = desk.generate(&format!(
+            "--prompt-file prompts.txt --seed 7 --model model --output v.gif {keep}"
+        ));
+        let told = (outcome.code, outcome.stdout.as_str());
+        assert_eq!(told, (Some(1), "v-1.gif (seed 7)\n"), "{outcome:?}");
+        for part in ["step 1 of 2", "not finite", "1 of 3 videos were written"] {
+            assert!(outcome.stderr.contains(part), "{outcome:?}");
+        }
+        assert_eq!(desk.names(), ["model", "prompts.txt", "v-1.gif"]);
+        assert_eq!(extents(&desk, "v-1.gif"), (48, 32, 5));
+    }
+}
+
+#[test]
+fn quality_decides_the_size_of_an_mp4() {
+    let desk = Desk::new();
+    let size = |quality: &str| {
+        desk.generate(&format!("--prompt cat --seed 1 --output a.mp4 {quality}"))
+            .succeeds();
+        fs::metadata(desk.path("a.mp4")).unwrap().len()
+    };
+    let (low, usual, high) = (size("--quality 20"), size(""), size("--quality 100"));
+    assert!(low < usual && usual < high, "{low}, {usual}, {high}");
+    assert_eq!(usual, size("--quality 75"));
+}
+
 #[test]
 fn quiet_prints_nothing_and_the_summary_tells_each_stage() {
     let desk = Desk::new();
@@ -109,15 +181,18 @@ fn quiet_prints_nothing_and_the_summary_tells_each_stage() {
 fn a_long_prompt_is_cut_with_a_warning_that_shows_the_rest() {
     let desk = Desk::new();
     let prompt = "a cat walks on the grass, ".repeat(100) + "unseen zebra";
-    let arguments = format!("--prompt '{prompt}' --output a.gif -q");
-    let outcome = desk.generate(&arguments).succeeds();
-    for encoder in ["LLaMA", "CLIP"] {
-        let mut lines = outcome.stderr.lines();
-        let line = lines.find(|line| line.contains(encoder)).unwrap();
-        assert!(
-            line.contains("WARN") && line.ends_with("unseen zebra"),
-            "{line}"
-        );
+    let short = "--prompt cat --negative-prompt";
+    for (options, what) in [("--prompt", "the prompt"), (short, "the negative prompt")] {
+        let arguments = format!("{options} '{prompt}' --output a.gif -q");
+        let outcome = desk.generate(&arguments).succeeds();
+        for encoder in ["LLaMA", "CLIP"] {
+            let mut lines = outcome.stderr.lines();
+            let line = lines.find(|line| line.contains(encoder)).unwrap();
+            assert!(
+                line.contains("WARN") && line.contains(what) && line.ends_with("unseen zebra"),
+                "{line}"
+            );
+        }
     }
 }
 

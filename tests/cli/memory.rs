@@ -43,6 +43,25 @@ fn a_plan_says_how_it_fits() {
     plan("--vram-limit 24").fails(2, &["24GiB"]);
 }
 
+/// What `generate` refuses or does in another way, `plan` has to know.
+#[test]
+fn a_plan_is_of_what_generate_would_do() {
+    let desk = Desk::new();
+    let plan =
+        |options: &str| desk.run(&format!("plan --device flex --vram-limit 200GiB {options}"));
+    plan("--quantize int8 --offload none").fails(2, &["--offload none"]);
+    plan("--lora none.safetensors").fails(1, &["none.safetensors"]);
+    // The work of denoising, in GiB to one digit.
+    let work = |options: &str| {
+        let told = plan(options).succeeds().stdout;
+        let line = told.lines().find(|line| line.contains("denoising"));
+        let work = line.unwrap().rsplit("work ").next().unwrap();
+        work.trim_end_matches(" GiB").parse::<f64>().unwrap()
+    };
+    let cached = work("--cache-threshold 0.1");
+    assert!(work("") < cached && cached < work("--cache-threshold 0.1 --cfg 6"));
+}
+
 #[test]
 fn a_request_beyond_all_memory_is_refused_at_once() {
     let desk = Desk::new();

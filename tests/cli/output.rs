@@ -117,16 +117,24 @@ mod linux {
         }
     }
 
-    /// Starts the program, and interrupts it `times` times once its output is under way.
-    fn interrupted(desk: &Desk, arguments: &str, times: usize) -> Outcome {
+    /// Whether a process handles SIGINT itself.
+    fn is_ready(process: u32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught & 0b10 != 0
+    }
+
+    /// Starts the program, and interrupts it `times` times a while after it is ready for that.
+    fn interrupted(desk: &Desk, arguments: &str, wait: Duration, times: usize) -> Outcome {
         let mut command = desk.command(arguments);
         command.stdout(std::process::Stdio::piped());
         command.stderr(std::process::Stdio::piped());
         let child = command.spawn().unwrap();
-        while desk.names().is_empty() {
+        while !is_ready(child.id()) {
             sleep(Duration::from_millis(10));
         }
-        sleep(Duration::from_millis(700));
+        sleep(wait);
         for _ in 0..times {
             let kill = Command::new("kill")
                 .args(["-INT", &child.id().to_string()])
@@ -142,15 +150,43 @@ mod linux {
         }
     }
 
+    /// Enough to be somewhere in the middle.
+    const WAIT: Duration = Duration::from_millis(700);
+
+    /// Also those that are not yet decoded.
+    #[test]
+    fn an_interrupt_leaves_the_videos_that_are_denoised() {
+        for wait in [1, 2, 4, 8, 16, 32] {
+            let desk = Desk::new();
+            let arguments = "generate --device flex --size 32x48 --frames 5 --steps 2 --prompt cat \
+                 --num-videos 1000 --output v.gif";
+            let outcome = interrupted(&desk, arguments, Duration::from_secs(wait), 1);
+            assert_eq!(outcome.code, Some(1), "{outcome:?}");
+            if !outcome.stderr.contains("still written") {
+                continue; // before the first was denoised
+            }
+            let names = desk.names();
+            let written = names.len();
+            assert!(written < 1000 && outcome.stdout.lines().count() == written);
+            for number in 1..=written {
+                assert!(names.contains(&format!("v-{number}.gif")), "{names:?}");
+            }
+            let told = format!("cancelled; {written} of 1000 videos were written");
+            assert!(outcome.stderr.contains(&told), "{outcome:?}");
+            return;
+        }
+        panic!("no video was denoised in time");
+    }
+
     #[test]
     fn an_interrupt_stops_after_the_step() {
         for output in ["a.mp4", "a", "a.gif --save-tensors t.safetensors"] {
             let desk = Desk::new();
             let arguments = format!(
-                "generate --device flex --size 32x48 --frames 5 --steps 1000000 --prompt cat \
+                "generate --device flex --size 32x48 --frames 5 --steps 10000 --prompt cat \
                  --output {output}"
             );
-            interrupted(&desk, &arguments, 1).fails(1, &["stopping", "cancelled"]);
+            interrupted(&desk, &arguments, WAIT, 1).fails(1, &["stopping", "cancelled"]);
             assert!(desk.names().is_empty(), "{output}: {:?}", desk.names());
         }
     }
@@ -164,7 +200,7 @@ mod linux {
                 "generate --device flex --size 512x512 --frames 17 --steps 50 --prompt cat \
                  --output {output}"
             );
-            interrupted(&desk, &arguments, 2).fails(1, &["stopping"]);
+            interrupted(&desk, &arguments, WAIT, 2).fails(1, &["stopping"]);
             assert!(desk.names().is_empty(), "{output}: {:?}", desk.names());
         }
     }

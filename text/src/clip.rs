@@ -157,7 +157,7 @@ impl Clip {
     /// - output: `[batch, hidden]`, in the weights' dtype
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [batch, count] = tokens.dims();
-        let bias = causal_bias(&[count], count, &tokens.device());
+        let bias = causal_bias(count, &tokens.device());
         let mut x = self.embeddings.forward(tokens.clone()); // [batch, tokens, hidden]
         for layer in &self.encoder.layers {
             x = layer.forward(x, &bias);

@@ -4,13 +4,17 @@ use std::borrow::Cow;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::{Clip, Encoding, Error, Llama, LlamaLayer, PromptTemplate, Tokenizer};
+use crate::{Clip, Error, Llama, LlamaLayer, PromptTemplate, Tokenizer};
 
-/// States of the prompt that LLaMA gives with the video template.
-const PROMPT_TOKENS: usize = 256;
+/// States of a prompt that LLaMA gives at most with the video template. The reference pads to as many.
+pub const PROMPT_TOKENS: usize = 256;
 
 /// Tokens that LLaMA reads, with either template.
 const LLAMA_TOKENS: usize = PROMPT_TOKENS + PromptTemplate::VIDEO.crop;
+
+/// LLaMA runs over a multiple of as many tokens. On GPUs kernels are chosen for each shape, so prompts
+/// should come in few; and rows of attention's scores that are not aligned are slow to read.
+const RUN_UNIT: usize = 64;
 
 /// Tokens that CLIP reads.
 const CLIP_TOKENS: usize = 77;
@@ -26,10 +30,8 @@ pub struct LlamaTextEncoder {
 /// A prompt as LLaMA understands it.
 #[derive(Clone, Debug)]
 pub struct PromptEmbedding {
-    /// `[1, tokens, hidden]`, padding included; 256 tokens with the video template.
+    /// `[1, tokens, hidden]`, without padding; at most 256 tokens with the video template.
     pub states: Tensor<3>,
-    /// Tokens before the padding.
-    pub length: usize,
     /// The end of the prompt that had no room, if there is one.
     pub dropped: Option<String>,
 }
@@ -84,17 +86,15 @@ impl LlamaTextEncoder {
             return Err(Error::Prompt(message).into());
         }
         let device = self.model.embed_tokens.weight.val().device();
-        let tokens = token_tensor(&encoding, &device);
-        let states = self
-            .model
-            .forward_through(layers, tokens, &[encoding.length])?;
+        let run = encoding.length.next_multiple_of(RUN_UNIT);
+        let tokens = token_tensor(&encoding.ids[..run.min(LLAMA_TOKENS)], &device);
+        let states = self.model.forward_through(layers, tokens)?;
         // The template's own tail is cut first, which loses nothing of the prompt.
         let dropped_from = encoding
             .dropped_from
             .map(|at| at.saturating_sub(prefix.len()));
         Ok(PromptEmbedding {
-            states: states.narrow(1, crop, LLAMA_TOKENS - crop),
-            length: encoding.length.saturating_sub(crop),
+            states: states.narrow(1, crop, encoding.length - crop),
             dropped: dropped_text(prompt, dropped_from),
         })
     }
@@ -144,7 +144,7 @@ impl ClipTextEncoder {
         let encoding = self.tokenizer.encode(prompt)?;
         let device = self.model.embeddings.token_embedding.weight.val().device();
         Ok(PooledEmbedding {
-            pooled: self.model.forward(token_tensor(&encoding, &device)),
+            pooled: self.model.forward(token_tensor(&encoding.ids, &device)),
             dropped: dropped_text(prompt, encoding.dropped_from),
         })
     }
@@ -160,8 +160,8 @@ fn fit(tokenizer: Tokenizer, embedded: usize, tokens: usize) -> Result<Tokenizer
 }
 
 /// The ids as a batch of one.
-fn token_tensor(encoding: &Encoding, device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i32> = encoding.ids.iter().map(|&id| id as i32).collect();
+fn token_tensor(ids: &[u32], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let shape = [1, ids.len()];
     Tensor::from_data(TensorData::new(ids, shape), (device, DType::I32))
 }

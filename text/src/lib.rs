@@ -21,7 +21,7 @@
 //! let encoder = LlamaTextEncoder::new(tokenizer, llama, PromptTemplate::VIDEO)?;
 //!
 //! let prompt = encoder.encode("A cat walks on the grass, realistic style.")?;
-//! println!("{} tokens in {:?}", prompt.length, prompt.states.dims()); // [1, 256, 4096]
+//! println!("{:?}", prompt.states.dims()); // [1, tokens, 4096]
 //! # Ok(())
 //! # }
 //! ```
@@ -35,7 +35,9 @@ mod template;
 mod tokenizer;
 
 pub use clip::{Activation, Clip, ClipConfig};
-pub use encoder::{ClipTextEncoder, LlamaTextEncoder, PooledEmbedding, PromptEmbedding};
+pub use encoder::{
+    ClipTextEncoder, LlamaTextEncoder, PROMPT_TOKENS, PooledEmbedding, PromptEmbedding,
+};
 pub use error::Error;
 pub use llama::{Llama, LlamaConfig, LlamaLayer};
 pub use template::PromptTemplate;

@@ -134,16 +134,15 @@ impl Llama {
 
     /// The state after the last layer, for each token.
     ///
-    /// The sequences are padded on the right; padding sees and is not seen, so that its states are
-    /// those of the reference as well.
+    /// Sequences of different lengths may be padded at the end: a token's state depends on none after
+    /// it.
     ///
     /// # Shapes
     /// - `tokens`: `[batch, tokens]`
-    /// - `lengths`: tokens before the padding, one for each sequence
     /// - output: `[batch, tokens, hidden]`, in the weights' dtype
-    pub fn forward(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> Tensor<3> {
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let layers = self.layers().map(Ok::<_, Infallible>);
-        let Ok(states) = self.forward_through(layers, tokens, lengths);
+        let Ok(states) = self.forward_through(layers, tokens);
         states
     }
 
@@ -156,11 +155,10 @@ impl Llama {
         &self,
         layers: impl IntoIterator<Item = Result<Cow<'a, LlamaLayer>, E>>,
         tokens: Tensor<2, Int>,
-        lengths: &[usize],
     ) -> Result<Tensor<3>, E> {
         let count = tokens.dims()[1];
         let device = tokens.device();
-        let bias = causal_bias(lengths, count, &device);
+        let bias = causal_bias(count, &device);
         let positions = Rotary::new(count, self.head_dim, self.rope_theta, &device);
         let mut x = self.embed_tokens.forward(tokens); // [batch, tokens, hidden]
         for layer in layers {
@@ -198,7 +196,7 @@ impl LlamaAttention {
         // longer sequence for each key head, and the keys and values need no copies.
         let group = self.heads / self.kv_heads;
         let q = q.reshape([batch, self.kv_heads, group * tokens, self.head_dim]);
-        let bias = bias.clone().repeat_dim(2, group); // [batch, 1, group * tokens, tokens]
+        let bias = bias.clone().repeat_dim(2, group); // [1, 1, group * tokens, tokens]
         let out = attention_with_bias(q, k, v, bias)
             .reshape([batch, self.heads, tokens, self.head_dim])
             .swap_dims(1, 2)

@@ -6,20 +6,17 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 /// there are no infinities.
 const UNSEEN: f32 = -1e30;
 
-/// The attention bias of right-padded causal sequences: token `i` sees the tokens `j ≤ i` that are
-/// not padding. So every row sees at least its sequence's first token.
+/// The attention bias of causal sequences: token `i` sees the tokens `j ≤ i`. Padding at the end needs
+/// no more: no token before it sees it.
 ///
 /// # Shapes
-/// - `lengths`: tokens before the padding, one for each sequence
-/// - output: f32 `[batch, 1, tokens, tokens]`
-pub fn causal_bias(lengths: &[usize], tokens: usize, device: &Device) -> Tensor<4> {
-    let mut bias = vec![UNSEEN; lengths.len() * tokens * tokens];
-    for (matrix, &length) in bias.chunks_exact_mut(tokens * tokens).zip(lengths) {
-        for (i, row) in matrix.chunks_exact_mut(tokens).enumerate() {
-            row[..=i.min(length.saturating_sub(1))].fill(0.0);
-        }
+/// - output: f32 `[1, 1, tokens, tokens]`
+pub fn causal_bias(tokens: usize, device: &Device) -> Tensor<4> {
+    let mut bias = vec![UNSEEN; tokens * tokens];
+    for (i, row) in bias.chunks_exact_mut(tokens).enumerate() {
+        row[..=i].fill(0.0);
     }
-    let data = TensorData::new(bias, [lengths.len(), 1, tokens, tokens]);
+    let data = TensorData::new(bias, [1, 1, tokens, tokens]);
     Tensor::from_data(data, (device, DType::F32))
 }
 
@@ -29,8 +26,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_see_what_is_before_them_and_no_padding() {
-        let bias = causal_bias(&[2, 3], 3, &Device::flex());
+    fn rows_see_what_is_before_them() {
+        let bias = causal_bias(3, &Device::flex());
         let seen: Vec<bool> = bias
             .into_data()
             .try_to_vec::<f32>()
@@ -41,9 +38,6 @@ mod tests {
         let (yes, no) = (true, false);
         #[rustfmt::skip]
         assert_eq!(seen, [
-            yes, no,  no,
-            yes, yes, no,
-            yes, yes, no, // padding
             yes, no,  no,
             yes, yes, no,
             yes, yes, yes,

@@ -36,8 +36,8 @@ impl PromptTemplate {
         crop: 95,
     };
 
-    /// What Tencent's own script uses for a single frame. The prompt is still padded to the video
-    /// template's length, so 315 states remain.
+    /// What Tencent's own script uses for a single frame. A prompt has the room that the
+    /// video template leaves, instruction included, so up to 315 states remain.
     pub const IMAGE: Self = Self {
         prefix: concat!(
             "<|start_header_id|>system<|end_header_id|>\n\n",

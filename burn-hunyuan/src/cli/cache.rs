@@ -285,10 +285,9 @@ fn add(
 
 fn encode_caption(pipeline: &mut Pipeline, text: String) -> Result<CachedCaption> {
     let condition = pipeline.encode_prompt(&text)?;
-    let states = condition.states.squeeze_dim::<2>(0);
     Ok(CachedCaption {
         text,
-        states: states.narrow(0, 0, condition.length).into_data(),
+        states: condition.states.squeeze_dim::<2>(0).into_data(),
         pooled: condition.pooled.squeeze_dim::<1>(0).into_data(),
     })
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use burn_hunyuan_text::PROMPT_TOKENS;
 use clap::Args;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
     error::{Error, Result},
     pipeline::{Pipeline, PromptCondition, Request, TINY_FPS, frame_images},
     tensors::{TensorFile, load_tensor},
-    video::{self, VideoWriter},
+    video::{self, Quality, VideoWriter},
 };
 
 #[derive(Debug, Args)]
@@ -75,6 +76,9 @@ pub(super) struct Generate {
     /// The file to write: .mp4, .gif or .png; a name without an extension is a folder of PNG files
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
+    /// Quality of an mp4, from 0 (smallest file) to 100 (nearly lossless)
+    #[arg(long, default_value_t = Quality::default().0, value_parser = clap::value_parser!(u8).range(..=100))]
+    quality: u8,
     /// Start from the tensor `latents` of this safetensors file instead of noise
     #[arg(long, value_name = "FILE")]
     init_latents: Option<PathBuf>,
@@ -96,8 +100,10 @@ pub(super) struct Generate {
 struct Job {
     request: Request,
     output: PathBuf,
-    writer: VideoWriter,
 }
+
+/// A job and its prompt.
+type Prompted = (Job, PromptCondition);
 
 impl Generate {
     pub fn run(self) -> Result<()> {
@@ -134,20 +140,71 @@ impl Generate {
             eprintln!("{plan}");
         }
         let (mut pipeline, watch) = Watch::attach(pipeline, self.run.quiet);
-        let jobs = self.jobs(requests)?;
+        let jobs = self.jobs(requests);
+        for job in &jobs {
+            drop(self.writer(job)?);
+        }
         let tensors = self.save_tensors.as_deref().map(TensorFile::create);
-        let mut tensors = tensors.transpose()?;
+        let tensors = tensors.transpose()?;
 
-        let conditions = self.encode(&mut pipeline, &jobs)?;
-        let mut latents: Vec<Tensor<5>> = Vec::new();
-        for (job, (condition, negative)) in jobs.iter().zip(&conditions) {
-            latents.push(pipeline.denoise(&job.request, condition, negative.as_ref())?);
-        }
-        pipeline.free(Component::Transformer);
-        for ((job, (condition, _)), latents) in jobs.into_iter().zip(&conditions).zip(latents) {
-            self.finish(&mut pipeline, job, condition, latents, tensors.take())?;
-        }
+        let (jobs, negative) = self.encode(&mut pipeline, jobs)?;
+        self.make(&mut pipeline, &watch, &jobs, negative.as_ref(), tensors)?;
         watch.summarise();
+        Ok(())
+    }
+
+    /// Denoises and writes the videos. Denoising takes long: what has come through it is written even
+    /// when the rest fails or is interrupted.
+    fn make(
+        &self,
+        pipeline: &mut Pipeline,
+        watch: &Watch,
+        jobs: &[Prompted],
+        negative: Option<&PromptCondition>,
+        mut tensors: Option<TensorFile>,
+    ) -> Result<()> {
+        // Where components do not stay, the transformer is loaded once for all.
+        let at_once = match self.run.keep_loaded {
+            true => 1,
+            false => jobs.len(),
+        };
+        let mut written = 0;
+        for some in jobs.chunks(at_once) {
+            let (mut denoised, mut failure) = (Vec::new(), None);
+            for (job, prompt) in some {
+                match pipeline.denoise(&job.request, prompt, negative) {
+                    Ok(latents) => denoised.push(latents),
+                    Err(error) => {
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
+            pipeline.free(Component::Transformer);
+            if let Some(Error::Cancelled) = failure {
+                watch.go_on();
+            }
+            if let (Some(error), false) = (&failure, denoised.is_empty()) {
+                tracing::warn!("{error}; what is denoised is still written");
+            }
+            for ((job, prompt), latents) in some.iter().zip(denoised) {
+                match self.finish(pipeline, job, prompt, latents, tensors.take()) {
+                    Ok(()) => written += 1,
+                    // The others may be luckier.
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            if let Some(source) = failure {
+                return Err(match jobs.len() {
+                    1 => source,
+                    of => Error::Unfinished {
+                        written,
+                        of,
+                        source: Box::new(source),
+                    },
+                });
+            }
+        }
         Ok(())
     }
 
@@ -197,71 +254,80 @@ impl Generate {
         Ok(requests)
     }
 
-    /// Opens the files to be written, so that an unwritable one is known at once.
-    fn jobs(&self, requests: Vec<Request>) -> Result<Vec<Job>> {
+    /// The requests with the paths of their files.
+    fn jobs(&self, requests: Vec<Request>) -> Vec<Job> {
         let many = requests.len() > 1;
+        let jobs = requests.into_iter().enumerate().map(|(i, request)| {
+            let output = match many {
+                true => numbered(&self.output, i + 1),
+                false => self.output.clone(),
+            };
+            Job { request, output }
+        });
+        jobs.collect()
+    }
+
+    /// Opens a job's file. One that cannot be written is known by then.
+    fn writer(&self, job: &Job) -> Result<VideoWriter> {
         let fps = self.fps.unwrap_or(match self.model.is_tiny() {
             true => TINY_FPS,
             false => video::DEFAULT_FPS,
         });
-        let numbered = requests.into_iter().enumerate().map(|(i, request)| {
-            let output = if many {
-                numbered(&self.output, i + 1)
-            } else {
-                self.output.clone()
-            };
-            let (width, height) = (request.width as u32, request.height as u32);
-            let quality = video::Quality::default();
-            let writer = VideoWriter::create(&output, width, height, fps, quality)?;
-            Ok(Job {
-                request,
-                output,
-                writer,
-            })
-        });
-        numbered.collect()
+        let (width, height) = (job.request.width as u32, job.request.height as u32);
+        let quality = Quality(self.quality);
+        Ok(VideoWriter::create(
+            &job.output,
+            width,
+            height,
+            fps,
+            quality,
+        )?)
     }
 
-    /// Encodes all prompts, each with the negative prompt, and frees the text encoders.
+    /// Encodes all prompts and the negative prompt, which they share, and frees the text encoders.
     fn encode(
         &self,
         pipeline: &mut Pipeline,
-        jobs: &[Job],
-    ) -> Result<Vec<(PromptCondition, Option<PromptCondition>)>> {
-        let mut conditions: Vec<(PromptCondition, Option<PromptCondition>)> = Vec::new();
-        for (i, job) in jobs.iter().enumerate() {
+        jobs: Vec<Job>,
+    ) -> Result<(Vec<Prompted>, Option<PromptCondition>)> {
+        let mut encode = |prompt: &str, what| {
+            let condition = pipeline.encode_prompt(prompt)?;
+            warn_of_truncation(&condition, what);
+            Ok::<_, Error>(condition)
+        };
+        let first = jobs.first().map(|job| &job.request);
+        let negative = first.and_then(Request::effective_negative_prompt);
+        let negative = negative.map(|prompt| encode(prompt, "negative prompt"));
+        let negative = negative.transpose()?;
+        let mut prompted: Vec<Prompted> = Vec::new();
+        for job in jobs {
             // The videos of one prompt follow each other.
-            let same = i > 0 && jobs[i - 1].request.prompt == job.request.prompt;
-            if let Some(condition) = conditions.last().filter(|_| same) {
-                conditions.push(condition.clone());
-                continue;
-            }
-            let condition = pipeline.encode_prompt(&job.request.prompt)?;
-            warn_of_truncation(&condition);
-            let negative = match job.request.effective_negative_prompt() {
-                Some(prompt) => Some(pipeline.encode_prompt(prompt)?),
-                None => None,
+            let prompt = match prompted.last() {
+                Some((last, prompt)) if last.request.prompt == job.request.prompt => prompt.clone(),
+                _ => encode(&job.request.prompt, "prompt")?,
             };
-            conditions.push((condition, negative));
+            prompted.push((job, prompt));
         }
         pipeline.free(Component::TextEncoder);
         pipeline.free(Component::TextEncoder2);
-        Ok(conditions)
+        Ok((prompted, negative))
     }
 
     /// Decodes one video into its file.
     fn finish(
         &self,
         pipeline: &mut Pipeline,
-        mut job: Job,
-        condition: &PromptCondition,
+        job: &Job,
+        prompt: &PromptCondition,
         latents: Tensor<5>,
         mut tensors: Option<TensorFile>,
     ) -> Result<()> {
+        let mut writer = self.writer(job)?;
         if let Some(tensors) = &mut tensors {
-            tensors.insert("prompt_embeds", condition.states.clone());
-            tensors.insert("prompt_mask", condition.mask());
-            tensors.insert("pooled", condition.pooled.clone());
+            let (states, mask) = padded(prompt.states.clone());
+            tensors.insert("prompt_embeds", states);
+            tensors.insert("prompt_mask", mask);
+            tensors.insert("pooled", prompt.pooled.clone());
             tensors.insert("latents", latents.clone());
         }
         pipeline.decode(latents, &mut |stretch| {
@@ -269,14 +335,14 @@ impl Generate {
                 tensors.append("frames", stretch.clone().swap_dims(1, 2), 1);
             }
             for frame in frame_images(stretch) {
-                job.writer.write(&frame)?;
+                writer.write(&frame)?;
             }
             Ok(())
         })?;
         if let Some(tensors) = tensors {
             tensors.save()?;
         }
-        job.writer.finish()?;
+        writer.finish()?;
         if self.run.quiet {
             return Ok(());
         }
@@ -316,15 +382,27 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
     }
 }
 
-/// Tells which part of the prompt the encoders had no room for.
-fn warn_of_truncation(condition: &PromptCondition) {
+/// A prompt's states as the reference has them, padded to 256 but with zeros, and their mask.
+fn padded(states: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
+    let (device, [_, tokens, hidden]) = (states.device(), states.dims());
+    let (all, options) = (tokens.max(PROMPT_TOKENS), (&device, DType::F32));
+    let real = Tensor::ones([1, tokens], options);
+    (
+        Tensor::zeros([1, all, hidden], options)
+            .slice_assign([0..1, 0..tokens, 0..hidden], states.cast(DType::F32)),
+        Tensor::zeros([1, all], options).slice_assign([0..1, 0..tokens], real),
+    )
+}
+
+/// Tells which part of `what` the encoders had no room for.
+fn warn_of_truncation(condition: &PromptCondition, what: &str) {
     let encoders = [
         ("LLaMA", &condition.dropped),
         ("CLIP", &condition.dropped_by_clip),
     ];
     for (encoder, dropped) in encoders {
         if let Some(text) = dropped {
-            tracing::warn!("the prompt is too long for {encoder}; it does not see: {text}");
+            tracing::warn!("the {what} is too long for {encoder}; it does not see: {text}");
         }
     }
 }

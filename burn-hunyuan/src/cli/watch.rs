@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -41,6 +41,7 @@ struct State {
     times: Vec<(Stage, Duration)>,
     since: Instant,
     device_peak: u64,
+    goes_on: bool,
 }
 
 impl Watch {
@@ -54,26 +55,37 @@ impl Watch {
             times: Vec::new(),
             since: Instant::now(),
             device_peak: 0,
+            goes_on: false,
         };
         let watch = Self {
             state: Arc::new(Mutex::new(state)),
         };
         let observed = watch.clone();
         let pipeline = pipeline.with_observer(move |progress| {
-            // A poisoned lock only means that drawing panicked once; the numbers are still good.
-            observed
-                .state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .advance(progress);
-            interrupted()
+            let mut state = observed.lock();
+            state.advance(progress);
+            match state.goes_on {
+                true => ControlFlow::Continue(()),
+                false => interrupted(),
+            }
         });
         (pipeline, watch)
     }
 
+    /// Breaks no more for an interrupt, so that what was done can be saved. The next one stops the
+    /// program at once.
+    pub fn go_on(&self) {
+        self.lock().goes_on = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A poisoned lock only means that drawing panicked once; the numbers are still good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Prints the seconds of each stage and the peak memory, unless quiet.
     pub fn summarise(&self) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         if state.quiet {
             return;
         }

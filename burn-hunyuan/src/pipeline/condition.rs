@@ -1,6 +1,6 @@
 //! Prompts to what conditions the transformer.
 
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::{Pipeline, Stage, prompt_cache::PromptCache};
 use crate::error::Result;
@@ -8,28 +8,14 @@ use crate::error::Result;
 /// A prompt as both text encoders understand it.
 #[derive(Debug, Clone)]
 pub struct PromptCondition {
-    /// LLaMA's states, `[1, tokens, hidden]`, padded at the end.
+    /// LLaMA's states, `[1, tokens, hidden]`, without padding.
     pub states: Tensor<3>,
-    /// Tokens before the padding.
-    pub length: usize,
     /// CLIP's pooled state, `[1, hidden]`.
     pub pooled: Tensor<2>,
     /// The end of the prompt that LLaMA had no room for.
     pub dropped: Option<String>,
     /// The end of the prompt that CLIP had no room for.
     pub dropped_by_clip: Option<String>,
-}
-
-impl PromptCondition {
-    /// 1 for each token and 0 for each padding position, f32 `[1, tokens]`.
-    pub fn mask(&self) -> Tensor<2> {
-        let tokens = self.states.dims()[1];
-        let mask: Vec<f32> = (0..tokens).map(|i| f32::from(i < self.length)).collect();
-        Tensor::from_data(
-            TensorData::new(mask, [1, tokens]),
-            (&self.states.device(), DType::F32),
-        )
-    }
 }
 
 impl Pipeline {
@@ -62,13 +48,10 @@ impl Pipeline {
         self.report(Stage::EncodePrompt, 0, 1)?;
         let prompted = llama.encode(prompt)?;
         let pooled = clip.encode(prompt)?;
-        self.text_encoder = Some(llama);
-        self.text_encoder_2 = Some(clip);
         self.wait();
         self.report(Stage::EncodePrompt, 1, 1)?;
         Ok(PromptCondition {
             states: prompted.states,
-            length: prompted.length,
             pooled: pooled.pooled,
             dropped: prompted.dropped,
             dropped_by_clip: pooled.dropped,

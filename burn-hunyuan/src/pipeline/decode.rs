@@ -32,13 +32,12 @@ impl Pipeline {
         for (done, stretch) in (1..).zip(tiles) {
             if let Some(stretch) = stretch {
                 let stretch = stretch.cast(DType::F32);
-                ensure_finite(&stretch, "frames")?;
+                ensure_finite(&stretch, || "frames".into())?;
                 sink((stretch / 2.0 + 0.5).clamp(0.0, 1.0))?;
             }
             self.wait();
             self.report(Stage::Decode, done, total)?;
         }
-        self.vae = Some(vae);
         Ok(())
     }
 
@@ -61,7 +60,6 @@ impl Pipeline {
             self.wait();
             self.report(Stage::Encode, done, total)?;
         }
-        self.vae = Some(vae);
         Ok(DiagonalGaussian::from_moments(Tensor::cat(moments, 2)))
     }
 

@@ -11,7 +11,7 @@ use crate::{
 
 /// Steps that the transformer is guided through at once: more than any usual number, and so few that
 /// their modulation takes little memory.
-const GUIDED_STEPS: usize = 100;
+pub(crate) const GUIDED_STEPS: usize = 100;
 
 impl Pipeline {
     /// Removes the noise: integrates the velocity from noise (or
@@ -23,7 +23,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// A request that the model cannot satisfy, a transformer that cannot be loaded, latents that
-    /// are not finite, [`Error::Cancelled`].
+    /// are not finite after a step, [`Error::Cancelled`].
     pub fn denoise(
         &mut self,
         request: &Request,
@@ -62,11 +62,12 @@ impl Pipeline {
                 }
                 latents = schedule.step(step, latents, velocity);
                 self.wait();
+                ensure_finite(&latents, || {
+                    format!("latents after step {} of {}", step + 1, request.steps)
+                })?;
                 self.report(Stage::Denoise, step as u64 + 1, request.steps as u64)?;
             }
         }
-        self.transformer = Some(transformer);
-        ensure_finite(&latents, "latents")?;
         Ok(latents)
     }
 
@@ -91,7 +92,7 @@ impl Pipeline {
             Tensor::<1>::from_data([guidance], (&self.device, DType::from(self.dtype))) * 1000.0;
         Condition {
             text: prompt.states.clone(),
-            text_lengths: vec![prompt.length],
+            text_lengths: vec![prompt.states.dims()[1]],
             pooled: prompt.pooled.clone(),
             guidance: Some(guidance),
         }

@@ -1,6 +1,6 @@
 //! Components in and out of memory.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use burn::{
     module::Module,
@@ -48,9 +48,9 @@ impl Pipeline {
     }
 
     /// LLaMA, loaded if it is not.
-    pub(super) fn text_encoder(&mut self) -> Result<Llama> {
-        if let Some(encoder) = self.text_encoder.take() {
-            return Ok(encoder);
+    pub(super) fn text_encoder(&mut self) -> Result<Arc<Llama>> {
+        if let Some(encoder) = &self.text_encoder {
+            return Ok(encoder.clone());
         }
         let mut part = self.model.text_encoder()?;
         let tokenizer = self.model.tokenizer(Component::TextEncoder)?;
@@ -62,25 +62,27 @@ impl Pipeline {
         let module = self.load(Stage::LoadTextEncoder, module, &part.weights)?;
         let template = self.model.prompt_template();
         let encoder = LlamaTextEncoder::new(tokenizer, module, template)?;
-        Ok(Llama::new(encoder, layers))
+        let llama = Arc::new(Llama::new(encoder, layers));
+        Ok(self.text_encoder.insert(llama).clone())
     }
 
     /// CLIP, loaded if it is not.
-    pub(super) fn text_encoder_2(&mut self) -> Result<ClipTextEncoder> {
-        if let Some(encoder) = self.text_encoder_2.take() {
-            return Ok(encoder);
+    pub(super) fn text_encoder_2(&mut self) -> Result<Arc<ClipTextEncoder>> {
+        if let Some(encoder) = &self.text_encoder_2 {
+            return Ok(encoder.clone());
         }
         let part = self.model.text_encoder_2()?;
         let tokenizer = self.model.tokenizer(Component::TextEncoder2)?;
         let module = part.config.init(&self.device);
         let module = self.load(Stage::LoadTextEncoder2, module, &part.weights)?;
-        Ok(ClipTextEncoder::new(tokenizer, module)?)
+        let clip = Arc::new(ClipTextEncoder::new(tokenizer, module)?);
+        Ok(self.text_encoder_2.insert(clip).clone())
     }
 
     /// The transformer, loaded if it is not.
-    pub(super) fn transformer(&mut self) -> Result<Transformer> {
-        if let Some(transformer) = self.transformer.take() {
-            return Ok(transformer);
+    pub(super) fn transformer(&mut self) -> Result<Arc<Transformer>> {
+        if let Some(transformer) = &self.transformer {
+            return Ok(transformer.clone());
         }
         let mut part = self.model.transformer()?;
         if let Some(to) = self.quantization {
@@ -101,7 +103,8 @@ impl Pipeline {
             module = module.without_modulation();
         }
         let dit = self.load(Stage::LoadTransformer, module, &part.weights)?;
-        Ok(Transformer::new(dit, modulation, blocks))
+        let transformer = Arc::new(Transformer::new(dit, modulation, blocks));
+        Ok(self.transformer.insert(transformer).clone())
     }
 
     /// Whether blocks or layers wait outside of the device and are loaded when they run.
@@ -121,19 +124,20 @@ impl Pipeline {
     }
 
     /// The VAE, loaded if it is not.
-    pub(super) fn vae(&mut self) -> Result<Vae> {
-        if let Some(vae) = self.vae.take() {
-            return Ok(vae);
+    pub(super) fn vae(&mut self) -> Result<Arc<Vae>> {
+        if let Some(vae) = &self.vae {
+            return Ok(vae.clone());
         }
         let part = self.model.vae()?;
         let module = part.config.init(&self.device);
-        self.load(Stage::LoadVae, module, &part.weights)
+        let vae = Arc::new(self.load(Stage::LoadVae, module, &part.weights)?);
+        Ok(self.vae.insert(vae).clone())
     }
 
     /// Uses `transformer`, which is on the pipeline's device and has no autodiff, until it is
     /// [freed](Self::free).
     pub fn set_transformer(&mut self, transformer: Dit) {
-        self.transformer = Some(transformer.into());
+        self.transformer = Some(Arc::new(transformer.into()));
     }
 
     /// Frees a component, unless components are to be kept loaded. It is loaded again when it is

@@ -17,6 +17,7 @@ mod transformer;
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -38,6 +39,7 @@ use transformer::Transformer;
 
 pub use condition::PromptCondition;
 pub use decode::{frame_images, video_tensor};
+pub(crate) use denoise::GUIDED_STEPS;
 pub use progress::{Observer, Progress, Stage};
 pub use request::{Request, TINY_FPS};
 pub use stored::Offload;
@@ -68,10 +70,10 @@ pub struct Pipeline {
     plan: Option<Plan>,
     prompt_cache: Option<PromptCache>,
     observer: Observer,
-    text_encoder: Option<Llama>,
-    text_encoder_2: Option<ClipTextEncoder>,
-    transformer: Option<Transformer>,
-    vae: Option<Vae>,
+    text_encoder: Option<Arc<Llama>>,
+    text_encoder_2: Option<Arc<ClipTextEncoder>>,
+    transformer: Option<Arc<Transformer>>,
+    vae: Option<Arc<Vae>>,
 }
 
 /// Frames in memory.
@@ -93,12 +95,7 @@ impl Pipeline {
         let Some(first) = model.components().next() else {
             return Err(Error::Request("the model has no components".into()));
         };
-        let stored = first.weights.main_dtype();
-        let dtype = if device.supports_dtype(stored) {
-            stored
-        } else {
-            FloatDType::F32
-        };
+        let dtype = run_dtype(&device, None, first.weights.main_dtype())?;
         Ok(Self {
             model,
             device,
@@ -123,12 +120,7 @@ impl Pipeline {
     /// # Errors
     /// When the device cannot.
     pub fn with_dtype(mut self, dtype: FloatDType) -> Result<Self> {
-        if !self.device.supports_dtype(dtype) {
-            return Err(Error::Dtype {
-                dtype: dtype_name(dtype),
-            });
-        }
-        self.dtype = dtype;
+        self.dtype = run_dtype(&self.device, Some(dtype), self.dtype)?;
         Ok(self)
     }
 
@@ -152,7 +144,8 @@ impl Pipeline {
     /// With [`Offload::None`] on a CPU, where nothing would be gained.
     pub fn with_quantization(mut self, quantization: Option<Quantization>) -> Result<Self> {
         self.quantization = quantization;
-        self.check_offload()
+        self.settings().check()?;
+        Ok(self)
     }
 
     /// Sets where the transformer's blocks and LLaMA's layers are while they do not run.
@@ -162,7 +155,8 @@ impl Pipeline {
     /// be gained.
     pub fn with_offload(mut self, offload: Offload) -> Result<Self> {
         self.offload = offload;
-        self.check_offload()
+        self.settings().check()?;
+        Ok(self)
     }
 
     /// Sets how much of the device's memory a generation may take, in bytes, instead of all.
@@ -176,19 +170,6 @@ impl Pipeline {
     pub fn with_prompt_cache(mut self, folder: Option<PathBuf>) -> Self {
         self.prompt_cache = folder.map(PromptCache::new);
         self
-    }
-
-    fn check_offload(self) -> Result<Self> {
-        match (self.quantization, self.offload) {
-            (Some(to), Offload::None) if device::is_host(&self.device) => {
-                Err(Error::Request(format!(
-                    "on a CPU, weights in {to} are decoded block by block while the model runs; \
-                     decoding all of them before (--offload none) would lose precision and save \
-                     nothing"
-                )))
-            }
-            _ => Ok(self),
-        }
     }
 
     /// Reports progress to `observer`, which may break off.
@@ -233,17 +214,20 @@ impl Pipeline {
         let Some(limit) = self.memory_limit.or_else(|| device::memory(&self.device)) else {
             return Ok(None);
         };
-        let settings = Settings {
+        let architecture = Architecture::of(&self.model, &self.device)?;
+        self.plan = Some(architecture.plan(request, self.settings(), limit)?);
+        Ok(self.plan)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
             dtype: self.dtype,
             quantization: self.quantization,
             offload: self.offload,
             vae_tiling: self.vae_tiling,
             keep_loaded: self.keep_loaded,
             is_host: device::is_host(&self.device),
-        };
-        let architecture = Architecture::of(&self.model, &self.device)?;
-        self.plan = Some(architecture.plan(request, settings, limit)?);
-        Ok(self.plan)
+        }
     }
 
     /// Generates a video.
@@ -253,6 +237,15 @@ impl Pipeline {
     pub fn generate(&mut self, request: &Request) -> Result<Video> {
         self.check(request)?;
         self.fit(request)?;
+        let video = self.run(request);
+        // A failure leaves loaded what was being used.
+        for component in Component::ALL {
+            self.free(component);
+        }
+        video
+    }
+
+    fn run(&mut self, request: &Request) -> Result<Video> {
         let condition = self.encode_prompt(&request.prompt)?;
         let negative = match request.effective_negative_prompt() {
             Some(prompt) => Some(self.encode_prompt(prompt)?),
@@ -267,7 +260,6 @@ impl Pipeline {
             frames.extend(frame_images(stretch));
             Ok(())
         })?;
-        self.free(Component::Vae);
         Ok(Video { frames })
     }
 
@@ -291,10 +283,10 @@ impl Video {
     /// (see [`VideoWriter::create`]).
     ///
     /// # Errors
-    /// An extension of no known format, a file that cannot be written.
+    /// No frames, an extension of no known format, a file that cannot be written.
     pub fn save(&self, path: &Path, fps: f64) -> Result<()> {
         let Some(first) = self.frames.first() else {
-            return Ok(());
+            return Err(Error::Request("the video has no frames to be saved".into()));
         };
         let quality = video::Quality::default();
         let mut writer = VideoWriter::create(path, first.width(), first.height(), fps, quality)?;
@@ -302,6 +294,26 @@ impl Video {
             writer.write(frame)?;
         }
         Ok(writer.finish()?)
+    }
+}
+
+/// The number format in which a model that is stored as `stored` runs on `device`: the one that is
+/// `wanted`, else as it is stored, else f32 where the device cannot compute in that.
+///
+/// # Errors
+/// When the device cannot compute in the one that is wanted.
+pub fn run_dtype(
+    device: &Device,
+    wanted: Option<FloatDType>,
+    stored: FloatDType,
+) -> Result<FloatDType> {
+    match wanted {
+        Some(dtype) if !device.supports_dtype(dtype) => Err(Error::Dtype {
+            dtype: dtype_name(dtype),
+        }),
+        Some(dtype) => Ok(dtype),
+        None if device.supports_dtype(stored) => Ok(stored),
+        None => Ok(FloatDType::F32),
     }
 }
 
@@ -315,12 +327,12 @@ pub fn dtype_name(dtype: FloatDType) -> &'static str {
     }
 }
 
-/// Fails when a tensor holds NaN or infinity.
-fn ensure_finite<const D: usize>(tensor: &Tensor<D>, what: &'static str) -> Result<()> {
+/// Fails when a tensor holds NaN or infinity; `what` names it.
+fn ensure_finite<const D: usize>(tensor: &Tensor<D>, what: impl FnOnce() -> String) -> Result<()> {
     // x − x is 0 where x is finite and NaN elsewhere, so one number tells.
     let sum = (tensor.clone() - tensor.clone()).sum();
     match crate::tensors::to_f32(sum).first() {
         Some(0.0) => Ok(()),
-        _ => Err(Error::NotFinite { what }),
+        _ => Err(Error::NotFinite { what: what() }),
     }
 }

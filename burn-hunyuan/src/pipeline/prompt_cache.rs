@@ -19,8 +19,11 @@ use crate::{
     video,
 };
 
-/// Prompts that are kept; a prompt of the published model takes 4 MB.
+/// Prompts that are kept; one of the published model takes 16 KB for each token, 4 MB at most.
 const KEPT: usize = 200;
+
+/// Changes with what a file holds, so that those of other versions are not read.
+const LAYOUT: u32 = 2;
 
 /// A folder of encoded prompts, a file for each.
 ///
@@ -49,7 +52,7 @@ impl PromptCache {
     ) -> Result<PathBuf> {
         let (llama, clip) = (model.text_encoder()?, model.text_encoder_2()?);
         let mut about = format!(
-            "{} {dtype:?} {} {:?} {:?} {:?}",
+            "{} {LAYOUT} {dtype:?} {} {:?} {:?} {:?}",
             env!("CARGO_PKG_VERSION"),
             device::description(device),
             model.prompt_template(),
@@ -88,10 +91,8 @@ impl PromptCache {
 
     /// What [`store`](Self::store) wrote, if it did.
     pub fn load(path: &Path, device: &Device, dtype: FloatDType) -> Option<PromptCondition> {
-        let mask = load_tensor::<2>(path, "mask", device).ok()?;
         Some(PromptCondition {
             states: load_tensor::<3>(path, "states", device).ok()?.cast(dtype),
-            length: mask.sum().into_scalar::<f32>() as usize,
             pooled: load_tensor::<2>(path, "pooled", device).ok()?.cast(dtype),
             dropped: None,
             dropped_by_clip: None,
@@ -113,7 +114,6 @@ impl PromptCache {
         })?;
         let mut file = TensorFile::create(path)?;
         file.insert("states", prompt.states.clone());
-        file.insert("mask", prompt.mask());
         file.insert("pooled", prompt.pooled.clone());
         file.save()?;
         let entries = fs::read_dir(&self.folder).map_err(|source| Error::Io {

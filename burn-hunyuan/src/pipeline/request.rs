@@ -10,6 +10,12 @@ const PIXELS: usize = burn_hunyuan_vae::SPATIAL_COMPRESSION;
 const FRAMES: usize = burn_hunyuan_vae::TEMPORAL_COMPRESSION;
 /// Latents to a token of the transformer, in height and width.
 const PATCH: usize = 2;
+/// Largest height and width: no format of videos holds more pixels in a row than u16 counts.
+const MAX_SIDE: usize = u16::MAX as usize / (PIXELS * PATCH) * (PIXELS * PATCH);
+/// Most frames, seven minutes of them.
+const MAX_FRAMES: usize = 10_001;
+/// Most steps. In training there are 1000 noise levels.
+const MAX_STEPS: usize = 10_000;
 
 /// A video to generate. The defaults are those of Tencent's sampling script.
 #[derive(Debug, Clone)]
@@ -128,6 +134,11 @@ impl Request {
         }
         for (axis, pixels) in [("height", self.height), ("width", self.width)] {
             let unit = PIXELS * PATCH;
+            if pixels > MAX_SIDE {
+                return refuse(format!(
+                    "the {axis} is {pixels}; it can be {MAX_SIDE} at most"
+                ));
+            }
             if pixels == 0 || !pixels.is_multiple_of(unit) {
                 let below = (pixels / unit * unit).max(unit);
                 return refuse(format!(
@@ -135,6 +146,12 @@ impl Request {
                     below + unit
                 ));
             }
+        }
+        if self.frames > MAX_FRAMES {
+            return refuse(format!(
+                "{} frames are too many; use {MAX_FRAMES} at most",
+                self.frames
+            ));
         }
         if self.frames % FRAMES != 1 {
             let below = self.frames.saturating_sub(1) / FRAMES * FRAMES + 1;
@@ -146,6 +163,12 @@ impl Request {
         }
         if self.steps == 0 {
             return refuse("0 steps leave the noise as it is; use at least 1".into());
+        }
+        if self.steps > MAX_STEPS {
+            return refuse(format!(
+                "{} steps are too many; use {MAX_STEPS} at most, 50 are usual",
+                self.steps
+            ));
         }
         let scales = [("guidance", self.guidance), ("cfg", self.cfg)];
         if let Some((name, value)) = scales.into_iter().find(|(_, value)| !value.is_finite()) {
@@ -187,6 +210,11 @@ mod tests {
         assert!(message(request().with_frames(16)).contains("try 13 or 17"));
         assert!(message(request().with_frames(0)).contains("try 1 or 5"));
         assert!(message(request().with_steps(0)).contains("at least 1"));
+        // Numbers that nothing could be allocated for.
+        assert!(message(request().with_steps(usize::MAX)).contains("10000 at most"));
+        assert!(message(request().with_frames(4_000_000_001)).contains("10001 at most"));
+        assert!(message(request().with_frames(usize::MAX)).contains("10001 at most"));
+        assert!(message(request().with_size(1 << 40, 64)).contains("65520 at most"));
         let shift = Request {
             flow_shift: Some(0.0),
             ..request()

@@ -13,15 +13,16 @@ use super::{
 use crate::{
     checkpoint::{Component, Model, Parameter, Part, parameters},
     error::{Error, Result},
-    pipeline::{Offload, Request},
+    pipeline::{GUIDED_STEPS, Offload, Request},
 };
 
 /// Activations of all tokens at the transformer's peak, in widths: the residual, attention's output,
 /// four of the MLP, and the five of both joined for the last product of a single-stream block.
 const TOKEN_WIDTHS: u64 = 11;
 
-/// What a first-block cache keeps, in widths of the image tokens.
-const CACHED_WIDTHS: u64 = 3;
+/// What a first-block cache keeps, in widths of the image tokens: while the blocks run, theirs before
+/// and after the first one, else what the first added and what the others did.
+const CACHED_WIDTHS: u64 = 2;
 
 /// Tokens that LLaMA reads at most.
 const PROMPT_TOKENS: u64 = 351;
@@ -118,24 +119,22 @@ impl Architecture {
     /// # Errors
     /// What to change where nothing fits.
     pub fn plan(&self, request: &Request, settings: Settings, limit: u64) -> Result<Plan> {
-        let size = [request.height, request.width, request.frames];
-        let cached = request.cache_threshold.is_some();
-        let plan = self.best(size, cached, settings, limit);
+        let plan = self.best(request, settings, limit);
         if plan.peak() > limit {
-            return Err(self.refusal(cached, settings, limit, &plan));
+            return Err(self.refusal(request, settings, limit, &plan));
         }
         Ok(plan)
     }
 
     /// The first plan within the limit, or the one that takes least.
-    fn best(&self, size: [usize; 3], cached: bool, settings: Settings, limit: u64) -> Plan {
+    fn best(&self, request: &Request, settings: Settings, limit: u64) -> Plan {
         let transformer = self.transformer.quantized(settings.quantization);
         let with = |(offload, text_offload)| {
             let settings = Settings {
                 offload,
                 ..settings
             };
-            self.predict(size, cached, &transformer, settings, text_offload, limit)
+            self.predict(request, &transformer, settings, text_offload, limit)
         };
         if settings.offload != Offload::Auto {
             return with((settings.offload, settings.offload));
@@ -159,8 +158,7 @@ impl Architecture {
 
     fn predict(
         &self,
-        size: [usize; 3],
-        cached: bool,
+        request: &Request,
         transformer: &Elements,
         mut settings: Settings,
         text_offload: Offload,
@@ -188,8 +186,7 @@ impl Architecture {
             weights = [weights.iter().sum(); 3];
         }
         let program = if settings.is_host { PROGRAM } else { 0 };
-        let [height, width, frames] = size;
-        let clip = [frames, height, width];
+        let clip = [request.frames, request.height, request.width];
         let copies = match settings.is_host && bytes == 4 {
             true => VAE_COPIES_OF_FIVE / 5.0,
             false => 1.0,
@@ -200,7 +197,7 @@ impl Architecture {
         settings.vae_tiling = TilingMode::Fixed(tiling);
         let work = [
             self.prompt_work(bytes),
-            self.denoise_work(size, bytes, cached),
+            self.denoise_work(request, bytes),
             (self.decoder.peak_bytes(clip, &tiling) as f64 * copies) as u64,
         ];
         Plan {
@@ -210,7 +207,7 @@ impl Architecture {
                 weights: weights[i],
                 work: work[i] + program,
             }),
-            size,
+            size: [request.height, request.width, request.frames],
             compressed,
         }
     }
@@ -222,34 +219,45 @@ impl Architecture {
         PROMPT_TOKENS * bytes * (3 * inside + 6 * hidden) + scores
     }
 
-    fn denoise_work(&self, [height, width, frames]: [usize; 3], bytes: u64, cached: bool) -> u64 {
+    /// Activations, and for each prompt that guides what its cache keeps and the modulation of all steps.
+    fn denoise_work(&self, request: &Request, bytes: u64) -> u64 {
         let [pt, ph, pw] = self.patch;
-        let latent_frames = frames.div_ceil(burn_hunyuan_vae::TEMPORAL_COMPRESSION);
-        let side = |pixels: usize, patch| pixels / burn_hunyuan_vae::SPATIAL_COMPRESSION / patch;
-        let image = (latent_frames / pt * side(height, ph) * side(width, pw)) as u64;
-        let kept = if cached { CACHED_WIDTHS * image } else { 0 };
-        (TOKEN_WIDTHS * (image + PROMPT_TOKENS) + kept) * self.width * bytes
+        let [_, _, frames, height, width] = request.latent_shape(self.decoder.latent_channels);
+        let image = (frames / pt * (height / ph) * (width / pw)) as u64;
+        let activations = TOKEN_WIDTHS * (image + PROMPT_TOKENS) * self.width;
+        let kept = match request.cache_threshold {
+            Some(_) => CACHED_WIDTHS * image * self.width,
+            None => 0,
+        };
+        // A layer that modulates has a bias for each of its outputs, and as many rows.
+        let outputs = self.transformer.modulation / (self.width + 1);
+        let modulations = outputs * request.steps.min(GUIDED_STEPS) as u64;
+        let guides = match request.effective_negative_prompt() {
+            Some(_) => 2,
+            None => 1,
+        };
+        (activations + guides * (kept + modulations)) * bytes
     }
 
     /// Why nothing fits, and what would.
-    fn refusal(&self, cached: bool, settings: Settings, limit: u64, least: &Plan) -> Error {
-        let fits = |size| self.best(size, cached, settings, limit).peak() <= limit;
+    fn refusal(&self, request: &Request, settings: Settings, limit: u64, least: &Plan) -> Error {
+        let fits = |request: &Request| self.best(request, settings, limit).peak() <= limit;
         let [height, width, frames] = least.size;
         let fewer = (1..frames)
             .step_by(4)
             .rev()
-            .find(|frames| fits([height, width, *frames]));
+            .find(|frames| fits(&request.clone().with_frames(*frames)));
         // In sixteenths of the size.
         let smaller = (1..16).rev().find_map(|part| {
             let side = |pixels: usize| (pixels * part / 16 / 16 * 16).max(16);
-            let size = [side(height), side(width), frames];
-            fits(size).then_some(size)
+            let (height, width) = (side(height), side(width));
+            fits(&request.clone().with_size(height, width)).then_some([height, width])
         });
         let mut ways = Vec::new();
         if let Some(frames) = fewer {
             ways.push(format!("--frames {frames}"));
         }
-        if let Some([height, width, _]) = smaller {
+        if let Some([height, width]) = smaller {
             ways.push(format!("--size {height}x{width}"));
         }
         if settings.offload == Offload::None {

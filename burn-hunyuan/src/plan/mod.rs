@@ -10,7 +10,11 @@ use burn_hunyuan_vae::TilingMode;
 
 pub use architecture::Architecture;
 
-use crate::{checkpoint::Quantization, pipeline::Offload};
+use crate::{
+    checkpoint::Quantization,
+    error::{Error, Result},
+    pipeline::Offload,
+};
 
 /// How a generation is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,23 @@ pub struct Memory {
     pub weights: u64,
     /// Everything else.
     pub work: u64,
+}
+
+impl Settings {
+    /// Refuses what would gain nothing.
+    ///
+    /// # Errors
+    /// [`Offload::None`] with a quantization on a CPU.
+    pub fn check(&self) -> Result<()> {
+        match (self.quantization, self.offload) {
+            (Some(to), Offload::None) if self.is_host => Err(Error::Request(format!(
+                "on a CPU, weights in {to} are decoded block by block while the model runs; \
+                 decoding all of them before (--offload none) would lose precision and save \
+                 nothing"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Plan {

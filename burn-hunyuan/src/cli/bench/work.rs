@@ -102,10 +102,9 @@ impl Maker<'_> {
         let (config, llama) = self.module(part, official.with_layers(layers), |config| {
             config.init(self.device)
         })?;
-        let (tokens, valid) = (self.bench.text_tokens, self.bench.text_valid()?);
-        let ids = self.token_ids(tokens)?;
-        let flop = flops::llama(&config, tokens);
-        let run = Box::new(move || llama.forward(ids.clone(), &[valid]).flatten(0, 2));
+        let ids = self.token_ids(self.bench.text_tokens)?;
+        let flop = flops::llama(&config, self.bench.text_tokens);
+        let run = Box::new(move || llama.forward(ids.clone()).flatten(0, 2));
         Ok(Work { run, flop })
     }
 

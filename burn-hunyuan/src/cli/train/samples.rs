@@ -63,14 +63,12 @@ pub(super) fn sampler(
         false => DEFAULT_FPS,
     };
     Ok(Some(Box::new(move |transformer, folder| {
-        Ok(write(
-            &mut pipeline,
-            transformer,
-            &told,
-            empty.as_ref(),
-            fps,
-            folder,
-        )?)
+        let empty = empty.as_ref();
+        let written = write(&mut pipeline, transformer, &told, empty, fps, folder);
+        // Training goes on after a failure too, and needs the memory.
+        pipeline.free(Component::Transformer);
+        pipeline.free(Component::Vae);
+        Ok(written?)
     })))
 }
 
@@ -106,7 +104,6 @@ fn write(
         }
         rows.push(frames);
     }
-    pipeline.free(Component::Vae);
     Ok(contact_sheet::write(&folder.join("sheet.png"), &rows)?)
 }
 

@@ -117,6 +117,34 @@ fn more_takes_more() {
     assert!(peak(33, base) < peak(33, settings(FloatDType::F32)));
 }
 
+/// What a guide keeps, counted from what the transformer's code makes: in each block six vectors for
+/// either kind of tokens, or three, of the width 3072 at every step; and of a cache two tensors of image
+/// tokens.
+#[test]
+fn each_guide_keeps_its_modulation_and_its_cache() {
+    let official = official();
+    let work = |steps, cfg, cache_threshold| {
+        let request = Request {
+            negative_prompt: Some(String::new()),
+            cfg,
+            cache_threshold,
+            ..Request::new("a cat").with_size(256, 256).with_frames(17)
+        };
+        let settings = settings(FloatDType::BF16);
+        let plan = official.plan(&request.with_steps(steps), settings, 200 * GIB);
+        plan.unwrap().stages[1].work
+    };
+    let modulation = |steps: u64| 2 * steps * (20 * 12 + 40 * 3) * 3072;
+    let cache = 2 * 2 * (5 * 16 * 16) * 3072;
+    let plain = work(1, 1.0, None);
+    assert_eq!(work(50, 1.0, None) - plain, modulation(49));
+    // They are computed for no more than a hundred steps at once.
+    assert_eq!(work(1000, 1.0, None) - plain, modulation(99));
+    assert_eq!(work(1, 6.0, None) - plain, modulation(1));
+    assert_eq!(work(1, 1.0, Some(0.1)) - plain, cache);
+    assert_eq!(work(1, 6.0, Some(0.1)) - plain, modulation(1) + 2 * cache);
+}
+
 #[test]
 fn what_does_not_fit_is_refused_with_what_would() {
     let message = plan([720, 1280, 129], 8).unwrap_err().to_string();

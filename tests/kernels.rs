@@ -4,16 +4,21 @@
 
 mod common;
 
+use std::cell::RefCell;
+
 use burn::{
     module::Param,
-    tensor::{DType, Device, Distribution, Tensor, activation::softmax},
+    nn::LayerNormConfig,
+    tensor::{DType, Device, Tensor, TensorData, activation::softmax},
 };
 use burn_hunyuan_kernels::{
-    GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, attention, modulated_norm, rotate_pairs,
+    GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, add_gated, attention, layer_norm,
+    modulated_norm, rotate_pairs,
 };
 use common::{device, supports};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 /// Number formats, and the relative distance of neighbours in them.
 const FORMATS: [(DType, f64); 3] = [
@@ -22,8 +27,17 @@ const FORMATS: [(DType, f64); 3] = [
     (DType::BF16, 1.0 / 128.0),
 ];
 
+/// Normal values. A test sees the same ones every time: it has a thread of its own.
 fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), (device, DType::F32))
+    thread_local! {
+        static RNG: RefCell<ChaCha12Rng> = RefCell::new(ChaCha12Rng::seed_from_u64(0));
+    }
+    let values = |rng: &mut ChaCha12Rng| -> Vec<f32> {
+        let count = shape.iter().product();
+        StandardNormal.sample_iter(rng).take(count).collect()
+    };
+    let values = RNG.with_borrow_mut(values);
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
 }
 
 fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
@@ -191,6 +205,53 @@ fn assert_modulated_norm(
     assert_within(&what, &out, expected);
 }
 
+/// burn's layer, rounded once.
+fn assert_layer_norm(shape: [usize; 3], mean: f32, (dtype, step): (DType, f64), device: &Device) {
+    let channels = shape[2];
+    let x = tokens(shape, mean, dtype, device);
+    let mut norm = LayerNormConfig::new(channels)
+        .with_epsilon(EPS)
+        .init(device);
+    let vector = |x: Param<Tensor<1>>| x.map(|_| random([channels], device).cast(dtype));
+    (norm.gamma, norm.beta) = (vector(norm.gamma), norm.beta.map(vector));
+    let out = layer_norm(&norm, x.clone());
+    assert_eq!(out.dtype(), dtype);
+    let (x, weight, bias) = (
+        values(x),
+        values(norm.gamma.val()),
+        values(norm.beta.unwrap().val()),
+    );
+    let expected = x.chunks(channels).flat_map(|x| {
+        let (mean, variance) = moments(x);
+        let statistics = statistics_bound(x);
+        let affine = x.iter().zip(&weight).zip(&bias);
+        affine.map(move |((x, weight), bias)| {
+            let normal = (x - mean) / (variance + EPS).sqrt();
+            let expected = normal * weight + bias;
+            let bound = statistics * (1.0 + normal.abs()) * weight.abs();
+            (expected, bound + step * expected.abs() + 1e-6)
+        })
+    });
+    let what = format!("layer norm of {shape:?} about {mean} in {dtype:?}");
+    assert_within(&what, &values(out), expected);
+}
+
+fn assert_gate(shape: [usize; 3], (dtype, step): (DType, f64), device: &Device) {
+    let [batch, count, channels] = shape;
+    let x = || tokens(shape, 0.0, dtype, device);
+    let (x, y) = (x(), x());
+    let gate = random([batch, 1, channels], device).cast(dtype);
+    let out = values(add_gated(x.clone(), y.clone(), gate.clone()));
+    let (x, y, gate) = (values(x), values(y), values(gate));
+    let expected = x.iter().zip(&y).enumerate().map(|(i, (x, y))| {
+        let product = y * gate[i / (count * channels) * channels + i % channels];
+        // Product and sum are rounded.
+        (x + product, step * (product.abs() + (x + product).abs()))
+    });
+    let what = format!("gate of {shape:?} in {dtype:?}");
+    assert_within(&what, &out, expected);
+}
+
 fn rms_norm(channels: usize, dtype: DType, device: &Device) -> RmsNorm {
     let mut norm = RmsNormConfig::new(channels).init(device);
     norm.weight = norm.weight.map(|_| random([channels], device).cast(dtype));
@@ -227,10 +288,14 @@ fn norms_of_rows_are_their_formulas() {
             let shape = [sizes.up_to(3), sizes.length(), sizes.several()];
             assert_modulated_norm(shape, 3.0, format, &device);
             assert_rms_norm(shape, 3.0, format, &device);
+            assert_gate(shape, format, &device);
+            // Half precision has few digits left for what lies around such a mean.
+            assert_layer_norm(shape, 10.0, format, &device);
         }
         // The transformer's: a head, and all heads.
         assert_rms_norm([2, 50, 128], 0.0, format, &device);
         assert_modulated_norm([2, 5, 3072], 0.0, format, &device);
+        assert_layer_norm([2, 5, 3072], 10.0, format, &device);
     }
 }
 

@@ -146,6 +146,33 @@ fn published_tilings() {
 }
 
 #[test]
+fn clips_of_a_batch_do_not_meet() {
+    let Some(device) = device() else { return };
+    let vae = vae(&Fixture::open("vae.safetensors"), FloatDType::F32, &device);
+    let both = wave([2, 3, 5, 16, 24], &device);
+    let posterior = vae.encode(both.clone());
+    let latents = posterior.mean.clone();
+    let decoded = vae.decode(latents.clone());
+    for i in 0..2 {
+        let one = |x: &Tensor<5>| x.clone().narrow(0, i, 1);
+        let alone = vae.encode(one(&both));
+        let pairs = [
+            ("mean", &posterior.mean, alone.mean),
+            ("logvar", &posterior.logvar, alone.logvar),
+            ("decoded", &decoded, vae.decode(one(&latents))),
+        ];
+        for (what, together, alone) in pairs {
+            assert_close(
+                &format!("{what} of clip {i}"),
+                &one(together),
+                &alone,
+                BOUND,
+            );
+        }
+    }
+}
+
+#[test]
 #[ignore = "needs the fixture of 1 GB that `python tests/reference/vae.py official` writes"]
 fn official_size() {
     check("vae_official.safetensors");

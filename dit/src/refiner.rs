@@ -5,7 +5,7 @@ use burn::{
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{DType, Device, Tensor},
 };
-use burn_hunyuan_kernels::{add_gated, linear, silu};
+use burn_hunyuan_kernels::{add_gated, layer_norm, linear, silu};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -149,11 +149,11 @@ impl RefinerBlock {
     /// attends to is of no consequence, so the real tokens come out the same.
     pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, lengths: &[usize]) -> Tensor<3> {
         let [gate, mlp_gate] = vectors(modulation(&self.modulation, vec));
-        let hidden = self.norm1.forward(x.clone());
+        let hidden = layer_norm(&self.norm1, x.clone());
         let [q, k, v] = [&self.q, &self.k, &self.v]
             .map(|layer| split_heads(linear(layer, hidden.clone()), self.heads));
         let x = add_gated(x, linear(&self.proj, attend(q, k, v, lengths)), gate);
-        let hidden = self.norm2.forward(x.clone());
+        let hidden = layer_norm(&self.norm2, x.clone());
         add_gated(x, self.mlp.forward(hidden, silu), mlp_gate)
     }
 }

@@ -155,39 +155,61 @@ fn heads(criterion: &mut Criterion, dtype: DType) {
 }
 
 fn vae(criterion: &mut Criterion) {
-    let device = Device::flex();
-    let x = random([1, 128, 5, 64, 64], DType::F32);
-    let norm = GroupNormConfig::new(32, 128).init(&device);
+    for dtype in [DType::F32, DType::BF16] {
+        group_norm(criterion, dtype);
+        for (channels, frames) in [(16, 3), (128, 3), (128, 9)] {
+            convolution(criterion, channels, frames, dtype);
+        }
+        // The middle block's only head.
+        let q = random([1, 1, 2048, 512], dtype);
+        both(
+            criterion,
+            "attention of one head",
+            &q,
+            |q| attention(q.clone(), q.clone(), q),
+            |q| {
+                let scores = q.clone().matmul(q.clone().transpose()) / 512_f64.sqrt();
+                softmax(scores, 3).matmul(q)
+            },
+        );
+    }
+}
+
+fn group_norm(criterion: &mut Criterion, dtype: DType) {
+    let x = random([1, 128, 5, 64, 64], dtype);
+    let norm = GroupNormConfig::new(32, 128).init(&Device::flex());
     both(
         criterion,
         "group norm and SiLU",
         &x,
         |x| norm.forward_silu(x),
         |x| {
-            let groups = x.reshape([1, 32, 4 * 5 * 64 * 64]);
+            let groups = x.cast(DType::F32).reshape([1, 32, 4 * 5 * 64 * 64]);
             let centred = groups.clone() - groups.mean_dim(2);
             let variance = centred.clone().square().mean_dim(2);
             let normal = (centred / (variance + 1e-6).sqrt()).reshape([1, 128, 5, 64, 64]);
+            let normal: Tensor<5> = normal.cast(dtype);
             normal.clone() * sigmoid(normal)
         },
     );
     both(criterion, "SiLU", &x, silu, |x| x.clone() * sigmoid(x));
-    for channels in [16, 128] {
-        let x = random([1, channels, 3, 64, 64], DType::F32);
-        let weight = random([channels, channels, 3, 3, 3], DType::F32);
-        let bias = random([channels], DType::F32);
-        both(
-            criterion,
-            &format!("causal convolution of {channels} channels"),
-            &x,
-            |x| causal_conv3d(&x, weight.clone(), bias.clone()).expect("flex has it"),
-            |x| {
-                let x = x.pad([(2, 0), (1, 1), (1, 1)], PadMode::Edge);
-                let options = ConvOptions::new([1; 3], [0; 3], [1; 3], 1);
-                module::conv3d(x, weight.clone(), Some(bias.clone()), options)
-            },
-        );
-    }
+}
+
+fn convolution(criterion: &mut Criterion, channels: usize, frames: usize, dtype: DType) {
+    let x = random([1, channels, frames, 64, 64], dtype);
+    let weight = random([channels, channels, 3, 3, 3], dtype);
+    let bias = random([channels], dtype);
+    both(
+        criterion,
+        &format!("causal convolution of {channels} channels, {frames} frames"),
+        &x,
+        |x| causal_conv3d(x, weight.clone(), Some(bias.clone()), [1; 3]),
+        |x| {
+            let x = x.pad([(2, 0), (1, 1), (1, 1)], PadMode::Edge);
+            let options = ConvOptions::new([1; 3], [0; 3], [1; 3], 1);
+            module::conv3d(x, weight.clone(), Some(bias.clone()), options)
+        },
+    );
 }
 
 criterion_group!(benches, transformer, vae);

@@ -33,12 +33,19 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 ///
 /// Where padding sits at the end of a sample, this is the mask for it. The outputs at padded
 /// positions are finite, and mean nothing.
+///
+/// # Panics
+/// Unless every sample has a length, of at least one key and no more than there are.
 pub fn attention_within(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, lengths: &[usize]) -> Tensor<4> {
+    let [batch, _, keys, _] = k.dims();
+    assert!(
+        lengths.len() == batch && lengths.iter().all(|length| (1..=keys).contains(length)),
+        "lengths {lengths:?} of {batch} samples with {keys} keys each"
+    );
     #[cfg(feature = "cpu")]
     if let Some(out) = crate::cpu::attention_within(&q, &k, &v, lengths) {
         return out;
     }
-    let [batch, _, keys, _] = k.dims();
     if lengths.iter().all(|&length| length == keys) {
         return composed(q, k, v);
     }
@@ -86,9 +93,10 @@ fn fused(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 
 /// `softmax(q kᵀ / √d + bias) v` with scores and softmax in f32.
 ///
-/// The scores are materialised: this is for the text encoders and the token refiner, whose
-/// sequences hold at most a few hundred tokens. A `bias` of −∞ excludes a key; a row whose keys
-/// are all excluded is undefined.
+/// The scores are materialised: this is for the text encoders, whose sequences hold at most a few
+/// hundred tokens. A `bias` far below all scores excludes a key. Let it be finite, such as −1e30:
+/// shader compilers may assume that there are no infinities. A row whose keys are all excluded is
+/// undefined.
 ///
 /// # Shapes
 /// - `q`: `[batch, heads, queries, d]`
@@ -105,11 +113,7 @@ pub fn attention_with_bias(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
-
-    fn random(shape: [usize; 4]) -> Tensor<4> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
-    }
+    use crate::random::random;
 
     /// `softmax(q kᵀ / √d) v`, written out.
     fn expected(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
@@ -137,14 +141,30 @@ mod tests {
     }
 
     #[test]
-    fn an_infinite_bias_removes_a_key() {
+    fn a_bias_far_below_all_scores_removes_a_key() {
         let (q, k, v) = (
             random([2, 3, 5, 8]),
             random([2, 3, 4, 8]),
             random([2, 3, 4, 8]),
         );
-        let bias = Tensor::<1>::from_floats([0.0, 0.0, 0.0, f32::NEG_INFINITY], &q.device());
-        let out = attention_with_bias(q.clone(), k.clone(), v.clone(), bias.reshape([1, 1, 1, 4]));
-        assert_equal(out, expected(q, k.narrow(2, 0, 3), v.narrow(2, 0, 3)));
+        let [few_k, few_v] = [&k, &v].map(|x| x.clone().narrow(2, 0, 3));
+        let expected = expected(q.clone(), few_k, few_v);
+        for unseen in [-1e30, f32::NEG_INFINITY] {
+            let bias = Tensor::<1>::from_floats([0.0, 0.0, 0.0, unseen], &q.device());
+            let bias = bias.reshape([1, 1, 1, 4]);
+            let out = attention_with_bias(q.clone(), k.clone(), v.clone(), bias);
+            assert_equal(out, expected.clone());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "lengths [3, 5] of 2 samples with 4 keys each")]
+    fn a_length_of_more_keys_than_there_are_is_refused() {
+        let [q, k, v] = [
+            random([2, 1, 2, 8]),
+            random([2, 1, 4, 8]),
+            random([2, 1, 4, 8]),
+        ];
+        attention_within(q, k, v, &[3, 5]);
     }
 }

@@ -20,7 +20,8 @@ use burn::{
     tensor::{FloatDType, Slice, Tensor, ops::AttentionModuleOptions},
 };
 
-/// Queries whose attention weights are in memory at a time.
+/// Queries whose attention weights are in memory at a time: of these and what becomes of them, three
+/// matrices of `batch · heads · QUERIES · keys` values in f32.
 const QUERIES: usize = 128;
 
 /// As [`attention`](crate::attention), for tensors under automatic differentiation.

@@ -6,7 +6,7 @@ use burn::{
     nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, activation::gelu},
 };
-use burn_hunyuan_kernels::{attention_with_bias, gelu_sigmoid, linear};
+use burn_hunyuan_kernels::{attention_with_bias, gelu_sigmoid, layer_norm, linear};
 
 use crate::mask::causal_bias;
 
@@ -164,9 +164,7 @@ impl Clip {
         }
         let hidden = x.dims()[2];
         let end = self.end_position(tokens).expand([batch, 1, hidden]);
-        self.final_layer_norm
-            .forward(x.gather(1, end))
-            .squeeze_dim(1)
+        layer_norm(&self.final_layer_norm, x.gather(1, end)).squeeze_dim(1)
     }
 
     /// Index of each sequence's first end token, `[batch, 1, 1]`.
@@ -194,11 +192,9 @@ impl ClipEmbeddings {
 
 impl ClipLayer {
     fn forward(&self, x: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
-        let attended = self
-            .self_attn
-            .forward(self.layer_norm1.forward(x.clone()), bias);
-        let x = x + attended;
-        let transformed = self.mlp.forward(self.layer_norm2.forward(x.clone()));
+        let normal = layer_norm(&self.layer_norm1, x.clone());
+        let x = x + self.self_attn.forward(normal, bias);
+        let transformed = self.mlp.forward(layer_norm(&self.layer_norm2, x.clone()));
         x + transformed
     }
 }

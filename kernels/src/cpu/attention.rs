@@ -9,12 +9,11 @@ use rayon::prelude::*;
 
 use super::{
     matrix::{Matrix, View, product},
-    rows::LANES,
-    simd::{exp, for_each_cpu, multiply_add},
+    simd::{LANES, exp, for_each_cpu, multiply_add},
     stored::{Stored, with_stored},
 };
 
-/// Scores that are in memory at a time: 1 MiB of them.
+/// Scores that a thread has in memory at a time: 1 MiB of them.
 const SCORES: usize = 1 << 18;
 
 /// Rows of a head, times `factor`: `[rows, d]`.
@@ -47,9 +46,21 @@ fn head(x: &FlexTensor, [sample, head]: [usize; 2], rows: usize, factor: f32) ->
     }
 }
 
-/// Queries whose scores are in memory at a time.
+/// Queries whose scores a thread has in memory at a time.
 fn queries_at_once(keys: usize) -> usize {
     (SCORES / keys.max(1)).clamp(16, 256)
+}
+
+/// Applies `of` to the sample and number of each of `[batch, heads]`. No more heads than there are
+/// threads are under way, with their matrices: threads that wait would otherwise begin all others.
+fn for_heads<T: Send>([batch, heads]: [usize; 2], of: impl Fn([usize; 2]) -> T + Sync) -> Vec<T> {
+    let mut results = Vec::with_capacity(batch * heads);
+    for first in (0..batch * heads).step_by(rayon::current_num_threads()) {
+        let end = (batch * heads).min(first + rayon::current_num_threads());
+        let places = (first..end).into_par_iter();
+        results.par_extend(places.map(|place| of([place / heads, place % heads])));
+    }
+    results
 }
 
 /// The heads of all samples times `factor` as a tensor `[batch, heads, tokens, d]`; what is missing
@@ -114,7 +125,7 @@ fn exponentials_of_row_body<const FUSED: bool>(row: &mut [f32], sum: &mut f32) {
     *sum = sums.iter().chain(rest.iter()).sum();
 }
 
-/// See [`attention`](super::attention).
+/// See [`attention_within`](crate::attention_within).
 pub(super) fn forward(
     q: FlexTensor,
     k: FlexTensor,
@@ -123,37 +134,33 @@ pub(super) fn forward(
 ) -> FlexTensor {
     let [batch, heads, queries, d] = dims(&q);
     let scale = 1.0 / (d as f32).sqrt();
-    let tasks = (0..batch * heads).into_par_iter();
-    let parts: Vec<Matrix> = tasks
-        .map(|task| {
-            let place = [task / heads, task % heads];
-            let keys = lengths[place[0]];
-            let q = head(&q, place, queries, scale);
-            let [k, v] = [&k, &v].map(|x| head(x, place, keys, 1.0));
-            attend(&q, &k, &v)
-        })
-        .collect();
+    let parts = for_heads([batch, heads], |place| {
+        let keys = lengths[place[0]];
+        let q = head(&q, place, queries, scale);
+        let [k, v] = [&k, &v].map(|x| head(x, place, keys, 1.0));
+        attend(&q, &k, &v)
+    });
     together(&parts, &q, 1.0)
 }
 
-/// `softmax(q kᵀ) v`.
+/// `softmax(q kᵀ) v`; threads that no other head keeps busy share the queries.
 fn attend(q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
     let (keys, channels) = (k.rows, v.columns);
     let at_once = queries_at_once(keys).min(q.rows);
     let mut out = Matrix::zeros(q.rows, channels);
-    let (mut scores, mut sums) = (vec![0.0; at_once * keys], vec![0.0; at_once]);
-    for start in (0..q.rows).step_by(at_once) {
+    let scratch = || (vec![0.0; at_once * keys], vec![0.0; at_once]);
+    let stretches = out.values.par_chunks_mut(at_once * channels).enumerate();
+    stretches.for_each_init(scratch, |(scores, sums), (index, out)| {
+        let start = index * at_once;
         let q = q.rows(start, (start + at_once).min(q.rows));
         let scores = &mut scores[..q.rows * keys];
         product(scores, q, k.view().transpose(), false);
-        exponentials(scores, keys, &mut sums);
-        let weights = View::new(scores, q.rows, keys);
-        let out = &mut out.values[start * channels..][..q.rows * channels];
-        product(out, weights, v.view(), false);
-        for (row, sum) in out.chunks_exact_mut(channels).zip(&sums) {
-            row.iter_mut().for_each(|x| *x /= sum);
+        exponentials(scores, keys, sums);
+        product(out, View::new(scores, q.rows, keys), v.view(), false);
+        for (row, sum) in out.chunks_exact_mut(channels).zip(sums) {
+            row.iter_mut().for_each(|x| *x /= *sum);
         }
-    }
+    });
     out
 }
 
@@ -165,9 +172,7 @@ pub(super) fn backward(
 ) -> [Option<FlexTensor>; 3] {
     let [batch, heads, queries, d] = dims(&q);
     let scale = 1.0 / (d as f32).sqrt();
-    let tasks = (0..batch * heads).into_par_iter();
-    let parts = tasks.map(|task| {
-        let place = [task / heads, task % heads];
+    let parts = for_heads([batch, heads], |place| {
         let keys = lengths[place[0]];
         let gradient = head(&gradient, place, queries, 1.0);
         let q = head(&q, place, queries, scale);
@@ -175,7 +180,7 @@ pub(super) fn backward(
         let [q, k, v] = attend_backward(&q, &k, &v, &gradient);
         (q, (k, v))
     });
-    let (for_q, (for_k, for_v)): (Vec<_>, (Vec<_>, Vec<_>)) = parts.unzip();
+    let (for_q, (for_k, for_v)): (Vec<_>, (Vec<_>, Vec<_>)) = parts.into_iter().unzip();
     [
         Some(together(&for_q, &q, scale)),
         Some(together(&for_k, &k, 1.0)),

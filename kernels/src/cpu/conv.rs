@@ -3,15 +3,18 @@
 //! Planes are padded once; in a padded plane the neighbour in any direction is at a fixed distance,
 //! so each of the 27 weights between two channels multiplies one plane as a whole, shifted. The
 //! sums over channels and shifts stay in registers. In time nothing is padded: before the first
-//! frame there is the first frame.
+//! frame there is the first frame, and taps that see the same frame are added up before they
+//! multiply it.
+
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
     conv_wide,
-    planes::{Extents, LANES, Planes},
-    simd::{for_each_cpu, multiply_add},
+    planes::{Extents, Planes},
+    simd::{LANES, for_each_cpu, multiply_add},
 };
 
 /// Channels that are summed up side by side.
@@ -19,23 +22,27 @@ const CHANNELS: usize = 8;
 /// Size of the kernel along each axis.
 pub(super) const K: usize = 3;
 
-/// The frame that tap `k` of the kernel reads for output frame `t`.
-pub(super) fn source_frame(t: usize, k: usize, taps: usize) -> usize {
-    (t + k).saturating_sub(taps - 1)
+/// What multiplies a frame: one of the kernel's places in time, or the sum of several. Short clips
+/// take the first of these alone.
+pub(super) const TAPS: [Range<usize>; 5] = [0..3, 2..3, 0..2, 1..2, 0..1];
+
+/// How many of [`TAPS`] a clip takes.
+pub(super) fn taps(frames: usize) -> usize {
+    TAPS.len().min(2 * frames - 1)
 }
 
-/// Weights `[out, in, taps, 3, 3]`. A single frame is all that the three taps in time see, so their
-/// weights are added up to one.
-fn kernel(weight: &FlexTensor, frames: usize) -> (Vec<f32>, usize) {
-    let weight = weight.to_contiguous();
-    let values: &[f32] = weight.storage();
-    if frames > 1 {
-        return (values.to_vec(), K);
+/// The frames that output frame `t` reads, each with its place in [`TAPS`].
+pub(super) fn sources(t: usize) -> Vec<(usize, usize)> {
+    match t {
+        0 => vec![(0, 0)],
+        1 => vec![(0, 2), (1, 1)],
+        t => vec![(t - 2, 4), (t - 1, 3), (t, 1)],
     }
-    let summed = values.chunks_exact(K * K * K).flat_map(|kernel| {
-        (0..K * K).map(|i| kernel[i] + kernel[i + K * K] + kernel[i + 2 * K * K])
-    });
-    (summed.collect(), 1)
+}
+
+/// The weight of a tap at place `k` of 3×3, from two channels' `kernel`.
+fn tap_weight(kernel: &[f32], tap: usize, k: usize) -> f32 {
+    TAPS[tap].clone().map(|t| kernel[t * K * K + k]).sum()
 }
 
 /// Nine weights for each of a block of channels.
@@ -43,20 +50,17 @@ type Kernels = [[f32; CHANNELS]; K * K];
 
 /// The output.
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-    let (x, bias) = (x.to_contiguous(), bias.to_contiguous());
+    let [x, weight, bias] = [x, weight, bias].map(|x| x.to_contiguous());
     let extents = Extents::of(&x);
-    let (weight, taps) = kernel(&weight, extents.frames);
-    let bias: &[f32] = bias.storage();
+    let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
     let out_extents = extents.with_channels(bias.len());
     let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
-    let weight = |o: usize, i: usize, t: usize, k: usize| {
-        weight[((o * extents.channels + i) * taps + t) * K * K + k]
+    // What is read from here on is the copy.
+    drop(x);
+    let weight = |o: usize, i: usize, tap: usize, k: usize| {
+        tap_weight(&weight[(o * extents.channels + i) * K * K * K..], tap, k)
     };
-    let sources = |t: usize| {
-        (0..taps)
-            .map(move |k| (source_frame(t, k, taps), k))
-            .collect()
-    };
+    let taps = taps(extents.frames);
     let mut out = correlate(&planes, weight, taps, out_extents, sources);
     let per_channel = out_extents.frames * out_extents.plane();
     let channels = out.par_chunks_mut(per_channel).enumerate();
@@ -70,28 +74,31 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> Fl
 /// The gradient for the input: the gradient of the output, correlated with the kernel turned
 /// around, on the padded frame; what falls on its margins belongs to the values repeated there.
 pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-    let gradient = gradient.to_contiguous();
+    let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
     let out_extents = Extents::of(&gradient);
     let channels = weight.layout().shape()[1];
-    let (weight, taps) = kernel(&weight, out_extents.frames);
+    let weight: &[f32] = weight.storage();
     let extents = out_extents.with_channels(channels);
     let planes = Planes::new(gradient.storage(), out_extents, [[2, 2], [2, 2]], false);
-    let weight = |i: usize, o: usize, t: usize, k: usize| {
-        weight[((o * channels + i) * taps + t) * K * K + (K * K - 1 - k)]
+    let weight = |i: usize, o: usize, tap: usize, k: usize| {
+        let kernel = &weight[(o * channels + i) * K * K * K..];
+        tap_weight(kernel, tap, K * K - 1 - k)
     };
-    let frames = extents.frames;
-    let sources = |source: usize| {
-        let pairs = (0..frames).flat_map(|t| (0..taps).map(move |k| (t, k)));
-        pairs
-            .filter(|&(t, k)| source_frame(t, k, taps) == source)
-            .collect()
+    // The output frames that read a frame, each with the tap that it does so by.
+    let readers = |frame: usize| {
+        let of_output = |t| {
+            let reads = sources(t).into_iter().filter(|read| read.0 == frame);
+            reads.map(move |(_, tap)| (t, tap)).collect::<Vec<_>>()
+        };
+        (0..extents.frames).flat_map(of_output).collect()
     };
     let padded = Extents {
         height: extents.height + 2,
         width: extents.width + 2,
         ..extents
     };
-    let folded = correlate(&planes, weight, taps, padded, sources);
+    let taps = taps(extents.frames);
+    let folded = correlate(&planes, weight, taps, padded, readers);
     let mut out = vec![0.0; extents.len()];
     let pairs = out
         .par_chunks_exact_mut(extents.plane())

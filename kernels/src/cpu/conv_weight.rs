@@ -5,7 +5,7 @@ use burn::{backend::flex::FlexTensor, tensor::TensorData};
 use rayon::prelude::*;
 
 use super::{
-    conv::{K, source_frame},
+    conv::{K, TAPS, sources, taps},
     conv_wide,
     planes::{Extents, Planes},
     simd::{for_each_cpu, multiply_add},
@@ -20,21 +20,27 @@ const VECTOR: usize = 16;
 pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTensor, FlexTensor) {
     let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
     let (extents, out_extents) = (Extents::of(&x), Extents::of(&gradient));
-    let taps = if extents.frames > 1 { K } else { 1 };
+    let taps = taps(extents.frames);
     let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
     // Zero where a row of the padded input has its margins.
     let gradients = Planes::new(gradient.storage(), out_extents, [[0, 0], [0, 2]], false);
     let (inputs, outputs) = (extents.channels, out_extents.channels);
-    let mut sums = match conv_wide::pays(inputs, outputs) {
+    let sums = match conv_wide::pays(inputs, outputs) {
         true => conv_wide::correlate_channels(&planes, &gradients, taps),
         false => correlate_channels(&planes, &gradients, taps),
     };
-    if taps == 1 {
-        // Every tap saw the same frame.
-        let kernels = sums.chunks_exact(K * K);
-        sums = kernels.flat_map(|kernel| kernel.repeat(K)).collect();
-    }
-    let weight = TensorData::new(sums, [outputs, inputs, K, K, K]);
+    // A place in time has the gradients of all taps that it is part of.
+    let weights = sums.chunks_exact(taps * K * K).flat_map(|sums| {
+        (0..K * K * K).map(move |place| {
+            let (t, k) = (place / (K * K), place % (K * K));
+            let taps = TAPS.iter().zip(sums.chunks_exact(K * K));
+            taps.filter(|(tap, _)| tap.contains(&t))
+                .map(|(_, sums)| sums[k])
+                .sum::<f32>()
+        })
+    });
+    let weights: Vec<f32> = weights.collect();
+    let weight = TensorData::new(weights, [outputs, inputs, K, K, K]);
     (
         FlexTensor::from_data(weight),
         bias_backward(gradient.storage(), out_extents),
@@ -53,13 +59,13 @@ fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usize) -> Vec<f
         for batch in 0..gradients.batch {
             for frame in 0..planes.frames {
                 let first = gradients.start(batch, block * ROWS, frame);
+                let sources = sources(frame);
                 let step = gradients.plane * gradients.frames;
                 // A block may have fewer rows; the first stands in and is not used.
                 let starts =
                     std::array::from_fn(|row| first + if row < rows { row * step } else { 0 });
                 for input in 0..inputs {
-                    for tap in 0..taps {
-                        let source = source_frame(frame, tap, taps);
+                    for &(source, tap) in &sources {
                         let start = planes.start(batch, input, source);
                         for shift in 0..K {
                             let mut products = [[0.0; K]; ROWS];

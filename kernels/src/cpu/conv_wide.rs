@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    conv::{K, source_frame},
+    conv::{K, sources},
     matrix::{View, product},
     planes::{Extents, Planes},
 };
@@ -107,9 +107,10 @@ pub(super) fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usiz
             // The last row's margin lies beyond the shifted planes.
             let positions = gradients.plane - (K - 1);
             let gradients = gradients.shifted(gradients.start(batch, 0, frame), 0, positions);
-            let source = planes.start(batch, 0, source_frame(frame, tap, taps));
-            let x = planes.shifted(source, k, positions);
-            product(&mut sums, gradients, x.transpose(), true);
+            for (source, _) in sources(frame).into_iter().filter(|read| read.1 == tap) {
+                let x = planes.shifted(planes.start(batch, 0, source), k, positions);
+                product(&mut sums, gradients, x.transpose(), true);
+            }
         }
         sums
     };

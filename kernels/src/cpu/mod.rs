@@ -141,7 +141,7 @@ pub(crate) trait CpuOps: Backend {
 }
 
 /// Gradients for the inputs of an operation, where they have any.
-type Of<B, const INPUTS: usize> = [Option<FloatTensor<B>>; INPUTS];
+type Gradients<B, const INPUTS: usize> = [Option<FloatTensor<B>>; INPUTS];
 
 /// What their backward passes need of a backend.
 pub(crate) trait CpuGradients: Backend {
@@ -162,47 +162,47 @@ pub(crate) trait CpuGradients: Backend {
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         options: GroupNormOptions,
-    ) -> Of<Self, 3>;
+    ) -> Gradients<Self, 3>;
 
     /// Of [`modulated_norm`](CpuOps::modulated_norm).
     fn modulated_norm_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         eps: f32,
-    ) -> Of<Self, 3>;
+    ) -> Gradients<Self, 3>;
 
     /// Of [`rms_norm`](CpuOps::rms_norm).
     fn rms_norm_backward(
         inputs: [FloatTensor<Self>; 2],
         gradient: FloatTensor<Self>,
         eps: f32,
-    ) -> Of<Self, 2>;
+    ) -> Gradients<Self, 2>;
 
     /// Of [`rotate_pairs`](CpuOps::rotate_pairs).
     fn rotate_pairs_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
-    ) -> Of<Self, 3>;
+    ) -> Gradients<Self, 3>;
 
     /// Of [`activate`](CpuOps::activate).
     fn activate_backward(
         inputs: [FloatTensor<Self>; 1],
         gradient: FloatTensor<Self>,
         activation: Activation,
-    ) -> Of<Self, 1>;
+    ) -> Gradients<Self, 1>;
 
     /// Of [`add_gated`](CpuOps::add_gated).
     fn add_gated_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
-    ) -> Of<Self, 3>;
+    ) -> Gradients<Self, 3>;
 
     /// Of [`attention_within`](CpuOps::attention_within).
     fn attention_within_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         lengths: Vec<usize>,
-    ) -> Of<Self, 3>;
+    ) -> Gradients<Self, 3>;
 }
 
 impl CpuOps for Flex {
@@ -285,7 +285,7 @@ impl CpuGradients for Flex {
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         options: GroupNormOptions,
-    ) -> Of<Self, 3> {
+    ) -> Gradients<Self, 3> {
         norm::backward(inputs, gradient, options)
     }
 
@@ -293,7 +293,7 @@ impl CpuGradients for Flex {
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         eps: f32,
-    ) -> Of<Self, 3> {
+    ) -> Gradients<Self, 3> {
         rows_backward::modulated_norm(inputs, gradient, eps)
     }
 
@@ -301,14 +301,14 @@ impl CpuGradients for Flex {
         inputs: [FloatTensor<Self>; 2],
         gradient: FloatTensor<Self>,
         eps: f32,
-    ) -> Of<Self, 2> {
+    ) -> Gradients<Self, 2> {
         rows_backward::rms_norm(inputs, gradient, eps)
     }
 
     fn rotate_pairs_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
-    ) -> Of<Self, 3> {
+    ) -> Gradients<Self, 3> {
         rows_backward::rotate_pairs(inputs, gradient)
     }
 
@@ -316,14 +316,14 @@ impl CpuGradients for Flex {
         inputs: [FloatTensor<Self>; 1],
         gradient: FloatTensor<Self>,
         activation: Activation,
-    ) -> Of<Self, 1> {
+    ) -> Gradients<Self, 1> {
         rows_backward::activate(inputs, gradient, activation)
     }
 
     fn add_gated_backward(
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
-    ) -> Of<Self, 3> {
+    ) -> Gradients<Self, 3> {
         rows_backward::add_gated(inputs, gradient)
     }
 
@@ -331,54 +331,51 @@ impl CpuGradients for Flex {
         inputs: [FloatTensor<Self>; 3],
         gradient: FloatTensor<Self>,
         lengths: Vec<usize>,
-    ) -> Of<Self, 3> {
+    ) -> Gradients<Self, 3> {
         attention::backward(inputs, gradient, &lengths)
     }
 }
 
-/// Whether `x` is on burn's CPU backend, in f32 or bf16.
-pub(crate) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether `x` is on burn's CPU backend.
+fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device().without_autodiff();
-    matches!(x.dtype(), DType::F32 | DType::BF16)
-        && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
-/// 3×3×3 convolution of stride 1, causal in time, whose borders repeat the outermost values; `None`
-/// where only the composed form runs.
-///
-/// # Shapes
-/// - `x`: `[batch, channels in, frames, height, width]`
-/// - `weight`: `[channels out, channels in, 3, 3, 3]`
-/// - `bias`: `[channels out]`
-/// - output: `[batch, channels out, frames, height, width]`
-pub fn causal_conv3d(x: &Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Option<Tensor<5>> {
-    (x.dtype() == DType::F32 && applies(x)).then(|| {
-        Tensor::from_dispatch(Dispatch::causal_conv3d(
-            x.clone().into_dispatch(),
-            weight.into_dispatch(),
-            bias.into_dispatch(),
-        ))
-    })
+/// Whether `x` is on burn's CPU backend, in f32 or bf16: for operations that read and write either.
+pub(crate) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.dtype(), DType::F32 | DType::BF16) && is_here(x)
+}
+
+/// Whether `x` is on burn's CPU backend, in f32 or a format that f32 holds: for operations that cast
+/// what they read to f32 and round what they give.
+pub(crate) fn applies_in_f32<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() != DType::F64 && is_here(x)
+}
+
+/// [`causal_conv3d`](crate::causal_conv3d) with a 3×3×3 kernel and stride 1, of an `x` to which this module
+/// [applies in f32](applies_in_f32).
+pub(crate) fn causal_conv3d(x: Tensor<5>, weight: Tensor<5>, bias: Tensor<1>) -> Tensor<5> {
+    let dtype = x.dtype();
+    let [x, weight] = [x, weight].map(|x| x.cast(DType::F32).into_dispatch());
+    let bias = bias.cast(DType::F32).into_dispatch();
+    Tensor::<5>::from_dispatch(Dispatch::causal_conv3d(x, weight, bias)).cast(dtype)
 }
 
 /// Group norm over a group's channels and all positions, with an affine part, then SiLU if asked
-/// for; `None` where only the composed form runs.
+/// for, of an `x` to which this module [applies in f32](applies_in_f32).
 ///
 /// # Shapes
 /// - `x` and output: `[batch, channels, ..]`
 /// - `weight`, `bias`: `[channels]`
 pub(crate) fn group_norm<const D: usize>(
-    x: &Tensor<D>,
+    x: Tensor<D>,
     weight: Tensor<1>,
     bias: Tensor<1>,
     options: GroupNormOptions,
-) -> Option<Tensor<D>> {
-    (x.dtype() == DType::F32 && applies(x)).then(|| {
-        Tensor::from_dispatch(Dispatch::group_norm(
-            x.clone().into_dispatch(),
-            weight.into_dispatch(),
-            bias.into_dispatch(),
-            options,
-        ))
-    })
+) -> Tensor<D> {
+    let dtype = x.dtype();
+    let [weight, bias] = [weight, bias].map(|x| x.cast(DType::F32).into_dispatch());
+    let x = x.cast(DType::F32).into_dispatch();
+    Tensor::<D>::from_dispatch(Dispatch::group_norm(x, weight, bias, options)).cast(dtype)
 }

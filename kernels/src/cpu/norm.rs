@@ -5,14 +5,11 @@ use rayon::prelude::*;
 
 use super::{
     GroupNormOptions,
-    simd::{for_each_cpu, multiply_add, sigmoid},
+    simd::{LANES, for_each_cpu, multiply_add, sigmoid},
 };
 
 /// Values whose sum is taken in f32 before it is added up in f64.
 const CHUNK: usize = 4096;
-
-/// Independent sums that a vector unit keeps side by side.
-const LANES: usize = 32;
 
 /// How a tensor divides into groups, whose values are contiguous.
 struct Groups {

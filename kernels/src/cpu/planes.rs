@@ -3,8 +3,7 @@
 use burn::{backend::flex::FlexTensor, tensor::TensorData};
 use rayon::prelude::*;
 
-/// Positions that are summed up side by side.
-pub(super) const LANES: usize = 32;
+use super::simd::LANES;
 
 /// Extents of a clip's tensor.
 #[derive(Clone, Copy)]

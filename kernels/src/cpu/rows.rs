@@ -8,17 +8,14 @@ use rayon::prelude::*;
 
 use super::{
     Activation,
-    simd::{for_each_cpu, multiply_add, sigmoid},
+    simd::{LANES, for_each_cpu, multiply_add, sigmoid},
     stored::{Stored, with_stored},
 };
-
-/// Independent sums that a vector unit keeps side by side.
-pub(super) const LANES: usize = 32;
 
 /// Values that a task takes at a time.
 pub(super) const TASK: usize = 1 << 15;
 
-/// An uninteresting tensor of the shape and number format of `x`.
+/// An uninitialised tensor of the shape and number format of `x`.
 pub(super) fn like(x: &FlexTensor) -> FlexTensor {
     FlexTensor::empty(x.layout().shape().clone(), x.dtype())
 }
@@ -60,7 +57,7 @@ fn sum<T: Stored>(x: &[T], of: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| of(x.load())).sum::<f32>()
 }
 
-/// See [`modulated_norm`](super::modulated_norm).
+/// See [`modulated_norm`](crate::modulated_norm).
 pub(super) fn modulated_norm(
     x: FlexTensor,
     shift: FlexTensor,

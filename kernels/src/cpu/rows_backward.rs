@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::{
     Activation,
-    rows::{self, LANES, TASK, like, width},
-    simd::{for_each_cpu, multiply_add, sigmoid},
+    rows::{self, TASK, like, width},
+    simd::{LANES, for_each_cpu, multiply_add, sigmoid},
     stored::{Stored, with_stored},
 };
 

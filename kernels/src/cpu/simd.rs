@@ -1,5 +1,8 @@
 //! Loops compiled for the vector units that the machine has.
 
+/// Values that a loop takes side by side, with a sum for each: what keeps any vector unit busy.
+pub(super) const LANES: usize = 32;
+
 /// Defines `name` as a choice between three compilations of the inline function `body`, which takes
 /// whether fused multiply-add is cheap as a const parameter: AVX-512, AVX2, and the target's
 /// baseline. Both may be generic over how the values are stored.

@@ -61,33 +61,27 @@ fn has_products(dtype: DType) -> bool {
 /// `x · weight + bias`; `None` where burn's own product is as good.
 ///
 /// # Shapes
-/// - `x`: `[.., inputs]`
+/// - `x`: `[rows, inputs]`
 /// - `weight`: `[inputs, outputs]`
 /// - `bias`: `[outputs]`
-/// - output: `[.., outputs]`
-pub(crate) fn linear<const D: usize>(
-    x: &Tensor<D>,
+/// - output: `[rows, outputs]`
+pub(crate) fn linear(
+    x: &Tensor<2>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
-) -> Option<Tensor<D>> {
-    let [inputs, outputs] = weight.dims();
+) -> Option<Tensor<2>> {
+    let [_, outputs] = weight.dims();
     if !has_products(x.dtype()) {
         return None;
     }
     let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], (&x.device(), x.dtype())));
-    let is_tracked = x.is_autodiff() || weight.is_autodiff();
+    let is_tracked = x.is_autodiff() || weight.is_autodiff() || bias.is_autodiff();
     (!is_tracked && all_apply(x, &weight, &bias)).then(|| {
-        let mut shape = x.dims();
-        let rows = x
-            .clone()
-            .reshape([shape.iter().product::<usize>() / inputs, inputs]);
-        shape[D - 1] = outputs;
-        let out = Tensor::<2>::from_dispatch(Dispatch::linear(
-            rows.into_dispatch(),
+        Tensor::from_dispatch(Dispatch::linear(
+            x.clone().into_dispatch(),
             weight.into_dispatch(),
             bias.into_dispatch(),
-        ));
-        out.reshape(shape)
+        ))
     })
 }
 

@@ -96,7 +96,8 @@ fn applies<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// See [`rotate_pairs`](crate::rotate_pairs).
 pub(crate) fn rotate_pairs(x: &Tensor<4>, cos: &Tensor<2>, sin: &Tensor<2>) -> Option<Tensor<4>> {
-    (applies(x) && applies(cos) && applies(sin)).then(|| {
+    let angles = [cos, sin].map(|x| x.dtype() == DType::F32 && applies(x));
+    (applies(x) && angles == [true; 2]).then(|| {
         let [cos, sin] = [cos, sin].map(|x| x.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::rotate_pairs(x.clone().into_dispatch(), cos, sin))
     })

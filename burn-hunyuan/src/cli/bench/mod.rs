@@ -89,7 +89,7 @@ struct Workload {
     /// Text tokens, padding included
     #[arg(long, default_value_t = 256)]
     text_tokens: usize,
-    /// Text tokens of the transformer that are not padding [default: all]
+    /// Text tokens that are not padding [default: all]
     #[arg(long)]
     text_valid: Option<usize>,
     /// Number of timed runs, after one that is not

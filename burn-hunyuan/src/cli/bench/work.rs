@@ -102,8 +102,10 @@ impl Maker<'_> {
         let (config, llama) = self.module(part, official.with_layers(layers), |config| {
             config.init(self.device)
         })?;
-        let ids = self.token_ids(self.bench.text_tokens)?;
-        let flop = flops::llama(&config, self.bench.text_tokens);
+        // Padding does not run.
+        let (tokens, valid) = (self.bench.text_tokens, self.bench.text_valid()?);
+        let ids = self.token_ids(tokens)?.narrow(1, 0, valid);
+        let flop = flops::llama(&config, valid);
         let run = Box::new(move || llama.forward(ids.clone()).flatten(0, 2));
         Ok(Work { run, flop })
     }

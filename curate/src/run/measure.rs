@@ -165,9 +165,11 @@ impl Measure {
             width: video.width,
             height: video.height,
         };
+        let lumas = shot.details.into_iter();
+        let lumas = lumas.filter(|(index, _)| *index >= first_picture);
+        let lumas = lumas.map(|(_, luma)| luma).collect();
         let original = Original::Video(probe);
-        self.measure(place, frames, shot.details, &original)
-            .map(Some)
+        self.measure(place, frames, lumas, &original).map(Some)
     }
 
     /// Measures an image.

@@ -23,8 +23,8 @@ pub struct Shot<D> {
     pub end: f64,
     /// The sampled pictures within.
     pub frames: Vec<Frame>,
-    /// What else was taken down within, such as measures of full-size pictures.
-    pub details: Vec<D>,
+    /// What else was taken down within, such as full-size pictures, with the pictures' numbers.
+    pub details: Vec<(u64, D)>,
 }
 
 /// The pictures that belong to no finished shot yet.
@@ -84,8 +84,7 @@ impl<D> Pending<D> {
         let sampled = self.frames.partition_point(|frame| frame.index < end);
         let detailed = self.details.partition_point(|(index, _)| *index < end);
         let frames = self.frames.drain(..sampled).collect();
-        let details = self.details.drain(..detailed).map(|(_, detail)| detail);
-        let details = details.collect();
+        let details = self.details.drain(..detailed).collect();
         let (first, start) = *times.first()?;
         Some(Shot {
             pictures: first..end,
@@ -142,7 +141,7 @@ mod tests {
         assert_eq!((first.start, first.end), (0.0, 1.1));
         let sampled: Vec<u64> = first.frames.iter().map(|frame| frame.index).collect();
         assert_eq!(sampled, [0, 2, 4, 6, 8, 10]);
-        assert_eq!(first.details, [0, 5, 10]);
+        assert_eq!(first.details, [(0, 0), (5, 5), (10, 10)]);
         let rest = pending.finish(2.0);
         assert_eq!(rest.len(), 1);
         assert_eq!(rest[0].pictures, 11..20);

@@ -3,13 +3,14 @@
 use std::fs;
 
 use burn_hunyuan_curate::{
+    clarity,
     config::Config,
-    media::{DecodeOptions, Limits, probe},
+    media::{DecodeOptions, Decoder, Limits, Picture, probe},
     run::Plan,
     scenes,
     tables::{Row, number, text},
 };
-use image::RgbImage;
+use image::{RgbImage, imageops};
 
 use super::{config, curate, from, request};
 use crate::films;
@@ -119,4 +120,37 @@ fn a_fade_out_at_the_end_is_a_cut() {
         let (start, end) = (number(clip, "start").unwrap(), number(clip, "end").unwrap());
         assert!(end <= cut || start >= cut, "{start} to {end} spans {cut}");
     }
+}
+
+/// Clarity is that of the clip's own pictures, not of those before the clear one that it starts with.
+#[test]
+fn clarity_is_that_of_the_clips_pictures() {
+    let (folder, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("film.mp4");
+    let mut film = films::take(65, 1.9, 60.0);
+    for picture in &mut film[..6] {
+        *picture = imageops::blur(picture, 2.0);
+    }
+    films::write(&path, &film);
+    let Some(request) = request(folder.path(), out.path(), config()) else {
+        return;
+    };
+    curate(&request);
+    let clips = Plan::read(out.path()).unwrap().clips;
+    assert_eq!(clips.len(), 1, "{clips:#?}");
+    let (first, end) = ends(&clips[0]);
+    let looked_at = (first..end).contains(&24.0);
+    assert!(first >= 6.0 && looked_at, "{first} {end}");
+    assert_eq!(text(&clips[0], "overlays_decision"), "keep");
+    // Looked at once a second: in the blur, and here.
+    let probe = probe(&path, &Limits::default()).unwrap();
+    let mut decoder = Decoder::open(&probe, &DecodeOptions::default()).unwrap();
+    let mut picture = Picture::default();
+    assert!(decoder.read(&mut picture).unwrap());
+    let blurred = clarity::laplacian_variance(&picture.luma());
+    while decoder.read(&mut picture).unwrap() && picture.index < 24 {}
+    let expected = clarity::laplacian_variance(&picture.luma());
+    assert!(blurred < 0.9 * expected, "{blurred} {expected}");
+    let found = number(&clips[0], "clarity_laplacian").unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
 }

@@ -40,9 +40,20 @@ pub(super) fn sources(t: usize) -> Vec<(usize, usize)> {
     }
 }
 
-/// The weight of a tap at place `k` of 3×3, from two channels' `kernel`.
-fn tap_weight(kernel: &[f32], tap: usize, k: usize) -> f32 {
-    TAPS[tap].clone().map(|t| kernel[t * K * K + k]).sum()
+/// The weights of the taps that a clip takes, `[out, in, taps, 3, 3]`, and how many taps these are.
+fn kernel(weight: &FlexTensor, frames: usize) -> (Vec<f32>, usize) {
+    let weight = weight.to_contiguous();
+    let values: &[f32] = weight.storage();
+    let taps = taps(frames);
+    let mut kernels = Vec::with_capacity(values.len() / K * taps);
+    for kernel in values.chunks_exact(K * K * K) {
+        for tap in &TAPS[..taps] {
+            let places =
+                (0..K * K).map(|k| tap.clone().map(|t| kernel[t * K * K + k]).sum::<f32>());
+            kernels.extend(places);
+        }
+    }
+    (kernels, taps)
 }
 
 /// Nine weights for each of a block of channels.
@@ -50,17 +61,17 @@ type Kernels = [[f32; CHANNELS]; K * K];
 
 /// The output.
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-    let [x, weight, bias] = [x, weight, bias].map(|x| x.to_contiguous());
+    let (x, bias) = (x.to_contiguous(), bias.to_contiguous());
     let extents = Extents::of(&x);
-    let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
+    let (weight, taps) = kernel(&weight, extents.frames);
+    let bias: &[f32] = bias.storage();
     let out_extents = extents.with_channels(bias.len());
     let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
     // What is read from here on is the copy.
     drop(x);
     let weight = |o: usize, i: usize, tap: usize, k: usize| {
-        tap_weight(&weight[(o * extents.channels + i) * K * K * K..], tap, k)
+        weight[((o * extents.channels + i) * taps + tap) * K * K + k]
     };
-    let taps = taps(extents.frames);
     let mut out = correlate(&planes, weight, taps, out_extents, sources);
     let per_channel = out_extents.frames * out_extents.plane();
     let channels = out.par_chunks_mut(per_channel).enumerate();
@@ -74,15 +85,14 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> Fl
 /// The gradient for the input: the gradient of the output, correlated with the kernel turned
 /// around, on the padded frame; what falls on its margins belongs to the values repeated there.
 pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-    let (gradient, weight) = (gradient.to_contiguous(), weight.to_contiguous());
+    let gradient = gradient.to_contiguous();
     let out_extents = Extents::of(&gradient);
     let channels = weight.layout().shape()[1];
-    let weight: &[f32] = weight.storage();
+    let (weight, taps) = kernel(&weight, out_extents.frames);
     let extents = out_extents.with_channels(channels);
     let planes = Planes::new(gradient.storage(), out_extents, [[2, 2], [2, 2]], false);
     let weight = |i: usize, o: usize, tap: usize, k: usize| {
-        let kernel = &weight[(o * channels + i) * K * K * K..];
-        tap_weight(kernel, tap, K * K - 1 - k)
+        weight[((o * channels + i) * taps + tap) * K * K + (K * K - 1 - k)]
     };
     // The output frames that read a frame, each with the tap that it does so by.
     let readers = |frame: usize| {
@@ -97,7 +107,6 @@ pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor
         width: extents.width + 2,
         ..extents
     };
-    let taps = taps(extents.frames);
     let folded = correlate(&planes, weight, taps, padded, readers);
     let mut out = vec![0.0; extents.len()];
     let pairs = out

@@ -45,15 +45,24 @@ fn kernel(weight: &FlexTensor, frames: usize) -> (Vec<f32>, usize) {
     let weight = weight.to_contiguous();
     let values: &[f32] = weight.storage();
     let taps = taps(frames);
-    let mut kernels = Vec::with_capacity(values.len() / K * taps);
-    for kernel in values.chunks_exact(K * K * K) {
-        for tap in &TAPS[..taps] {
-            let places =
-                (0..K * K).map(|k| tap.clone().map(|t| kernel[t * K * K + k]).sum::<f32>());
-            kernels.extend(places);
+    let mut kernels = vec![0.0; values.len() / K * taps];
+    let all = kernels.par_chunks_exact_mut(taps * K * K);
+    let all = all.zip(values.par_chunks_exact(K * K * K));
+    all.with_min_len(256).for_each(|(kernels, values)| {
+        for (kernel, tap) in kernels.chunks_exact_mut(K * K).zip(&TAPS) {
+            for place in tap.clone() {
+                add(kernel, &values[place * K * K..][..K * K]);
+            }
         }
-    }
+    });
     (kernels, taps)
+}
+
+/// Adds the weights of one place in time to others.
+pub(super) fn add(sums: &mut [f32], weights: &[f32]) {
+    for (sum, weight) in sums.iter_mut().zip(weights) {
+        *sum += weight;
+    }
 }
 
 /// Nine weights for each of a block of channels.

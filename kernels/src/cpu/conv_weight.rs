@@ -5,7 +5,7 @@ use burn::{backend::flex::FlexTensor, tensor::TensorData};
 use rayon::prelude::*;
 
 use super::{
-    conv::{K, TAPS, sources, taps},
+    conv::{K, TAPS, add, sources, taps},
     conv_wide,
     planes::{Extents, Planes},
     simd::{for_each_cpu, multiply_add},
@@ -30,16 +30,16 @@ pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTenso
         false => correlate_channels(&planes, &gradients, taps),
     };
     // A place in time has the gradients of all taps that it is part of.
-    let weights = sums.chunks_exact(taps * K * K).flat_map(|sums| {
-        (0..K * K * K).map(move |place| {
-            let (t, k) = (place / (K * K), place % (K * K));
-            let taps = TAPS.iter().zip(sums.chunks_exact(K * K));
-            taps.filter(|(tap, _)| tap.contains(&t))
-                .map(|(_, sums)| sums[k])
-                .sum::<f32>()
-        })
+    let mut weights = vec![0.0; outputs * inputs * K * K * K];
+    let all = weights.par_chunks_exact_mut(K * K * K);
+    let all = all.zip(sums.par_chunks_exact(taps * K * K));
+    all.with_min_len(256).for_each(|(weights, sums)| {
+        for (tap, sums) in TAPS.iter().zip(sums.chunks_exact(K * K)) {
+            for place in tap.clone() {
+                add(&mut weights[place * K * K..][..K * K], sums);
+            }
+        }
     });
-    let weights: Vec<f32> = weights.collect();
     let weight = TensorData::new(weights, [outputs, inputs, K, K, K]);
     (
         FlexTensor::from_data(weight),

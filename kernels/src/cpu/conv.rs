@@ -163,7 +163,7 @@ fn pack(
 /// `weight` takes the output's channel, the input's, tap and shift.
 fn correlate(
     planes: &Planes,
-    weight: impl Fn(usize, usize, usize, usize) -> f32,
+    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
     taps: usize,
     out: Extents,
     sources: impl Fn(usize) -> Vec<(usize, usize)>,

@@ -35,24 +35,30 @@ pub(super) fn pays(inputs: usize, outputs: usize) -> bool {
 /// `weight` takes the output's channel, the input's, tap and shift.
 pub(super) fn correlate(
     planes: &Planes,
-    weight: impl Fn(usize, usize, usize, usize) -> f32,
+    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
     taps: usize,
     out: Extents,
     sources: impl Fn(usize) -> Vec<(usize, usize)>,
 ) -> Vec<f32> {
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let [inputs, outputs] = [planes.channels, out.channels];
-    // A matrix `[in, out]` for each tap and shift; those of two channels are read together.
-    let mut weights = vec![0.0; taps * K * K * inputs * outputs];
-    for (input, output) in (0..inputs).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
-        let places = weights[input * outputs + output..].iter_mut();
-        for (place, value) in places.step_by(inputs * outputs).enumerate() {
-            *value = weight(output, input, place / (K * K), place % (K * K));
+    // `[in, taps · shifts, out]`: a matrix `[in, out]` for each tap and shift.
+    let count = taps * K * K;
+    let mut weights = vec![0.0; inputs * count * outputs];
+    let rows = weights.par_chunks_exact_mut(count * outputs).enumerate();
+    rows.for_each(|(input, rows)| {
+        for output in 0..outputs {
+            for place in 0..count {
+                rows[place * outputs + output] =
+                    weight(output, input, place / (K * K), place % (K * K));
+            }
         }
-    }
-    let weights: Vec<View<'_>> = weights
-        .chunks_exact(inputs * outputs)
-        .map(|values| View::new(values, inputs, outputs).transpose())
+    });
+    let weights: Vec<View<'_>> = (0..count)
+        .map(|place| {
+            let values = &weights[place * outputs..];
+            View::apart(values, inputs, outputs, count * outputs).transpose()
+        })
         .collect();
 
     let sums_of = |index: usize, stretch: &Range<usize>| {
@@ -116,10 +122,14 @@ pub(super) fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usiz
     };
     let count = taps * K * K;
     let sums: Vec<Vec<f32>> = (0..count).into_par_iter().map(sums_of).collect();
-    let pairs = 0..outputs * inputs;
+    let mut pairs = vec![0.0; outputs * inputs * count];
+    let all = pairs.par_chunks_exact_mut(count).enumerate();
+    all.with_min_len(256).for_each(|(pair, values)| {
+        for (value, sums) in values.iter_mut().zip(&sums) {
+            *value = sums[pair];
+        }
+    });
     pairs
-        .flat_map(|pair| sums.iter().map(move |sums| sums[pair]))
-        .collect()
 }
 
 /// Copies a stretch of a plane whose rows have margins to where it belongs without them.

@@ -7,7 +7,7 @@
 //! nothing either and takes a quarter longer.
 //!
 //! The products are loops over indices, without closures: what the compiler does not inline, as in some builds
-//! it did not, keeps the sums in memory instead of registers, and products take three times as long.
+//! it did not, keeps the sums in memory instead of registers, and products take twice as long.
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{

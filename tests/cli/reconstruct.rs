@@ -38,6 +38,19 @@ fn tells_psnr_and_ssim_and_keeps_the_frames() {
 }
 
 #[test]
+fn a_lower_quality_is_a_smaller_file() {
+    let desk = Desk::new();
+    desk.generate("--prompt cat --seed 1 --output a.gif")
+        .succeeds();
+    let size = |quality: u8| {
+        let run = "reconstruct a.gif --device flex --quiet --output b.mp4 --quality";
+        desk.run(&format!("{run} {quality}")).succeeds();
+        std::fs::metadata(desk.path("b.mp4")).unwrap().len()
+    };
+    assert!(size(10) < size(90));
+}
+
+#[test]
 fn crops_with_a_notice() {
     let desk = Desk::new();
     desk.write_tensor("in.safetensors", "frames", &[1, 7, 3, 19, 30], 0.5);

@@ -106,6 +106,8 @@ fn an_interrupted_cache_goes_on_to_the_same_bytes() {
     let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
     let settings = json!({"size": [64, 64], "seed": 1});
     let mut writer = ShardWriter::create(&whole, &settings, &caption(1)).unwrap();
+    let second = ShardWriter::resume(&whole, &settings, &caption(1));
+    assert!(second.err().unwrap().to_string().contains("another run"));
     cache(&mut writer, 80);
     assert_eq!(writer.finish().unwrap(), (69, 11));
     let expected = files(&whole);

@@ -16,7 +16,7 @@ use crate::{
     pipeline::{Pipeline, frame_images, video_tensor},
     quality::{psnr, ssim},
     tensors::{TensorFile, load_tensor, to_f32},
-    video::{self, VideoWriter},
+    video::{self, Quality, VideoWriter},
 };
 
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub(super) struct Reconstruct {
     /// The file to write, as `generate` takes it
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// Quality of an mp4, from 0 (smallest file) to 100 (nearly lossless)
+    #[arg(long, default_value_t = Quality::default().0, value_parser = clap::value_parser!(u8).range(..=100))]
+    quality: u8,
     /// Write latent_mean, latent_logvar and frames to this safetensors file
     #[arg(long, value_name = "FILE")]
     save_tensors: Option<PathBuf>,
@@ -45,14 +48,9 @@ impl Reconstruct {
         let (mut pipeline, watch) = Watch::attach(pipeline, self.run.quiet);
         let mut writer = match &self.output {
             Some(path) => {
-                let quality = video::Quality::default();
-                Some(VideoWriter::create(
-                    path,
-                    width as u32,
-                    height as u32,
-                    fps,
-                    quality,
-                )?)
+                let (width, height) = (width as u32, height as u32);
+                let quality = Quality(self.quality);
+                Some(VideoWriter::create(path, width, height, fps, quality)?)
             }
             None => None,
         };

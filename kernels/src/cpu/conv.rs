@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    conv_wide,
+    conv_wide, conv_winograd,
     planes::{Extents, Planes},
     simd::{LANES, for_each_cpu, multiply_add},
 };
@@ -75,7 +75,7 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> Fl
     let (weight, taps) = kernel(&weight, extents.frames);
     let bias: &[f32] = bias.storage();
     let out_extents = extents.with_channels(bias.len());
-    let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
+    let planes = Planes::new(x.storage(), extents, extents.margins(1), true);
     // What is read from here on is the copy.
     drop(x);
     let weight = |o: usize, i: usize, tap: usize, k: usize| {
@@ -99,7 +99,12 @@ pub(super) fn x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor
     let channels = weight.layout().shape()[1];
     let (weight, taps) = kernel(&weight, out_extents.frames);
     let extents = out_extents.with_channels(channels);
-    let planes = Planes::new(gradient.storage(), out_extents, [[2, 2], [2, 2]], false);
+    let planes = Planes::new(
+        gradient.storage(),
+        out_extents,
+        out_extents.margins(2),
+        false,
+    );
     let weight = |i: usize, o: usize, tap: usize, k: usize| {
         weight[((o * channels + i) * taps + tap) * K * K + (K * K - 1 - k)]
     };
@@ -168,6 +173,9 @@ fn correlate(
     out: Extents,
     sources: impl Fn(usize) -> Vec<(usize, usize)>,
 ) -> Vec<f32> {
+    if conv_winograd::pays(planes.channels, out.channels, out) {
+        return conv_winograd::correlate(planes, weight, taps, out, sources);
+    }
     if conv_wide::pays(planes.channels, out.channels) {
         return conv_wide::correlate(planes, weight, taps, out, sources);
     }

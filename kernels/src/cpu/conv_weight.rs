@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     conv::{K, TAPS, add, sources, taps},
-    conv_wide,
+    conv_wide, conv_winograd,
     planes::{Extents, Planes},
     simd::{for_each_cpu, multiply_add},
 };
@@ -21,13 +21,18 @@ pub(super) fn weight_backward(x: FlexTensor, gradient: FlexTensor) -> (FlexTenso
     let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
     let (extents, out_extents) = (Extents::of(&x), Extents::of(&gradient));
     let taps = taps(extents.frames);
-    let planes = Planes::new(x.storage(), extents, [[1, 1], [1, 1]], true);
+    let planes = Planes::new(x.storage(), extents, extents.margins(1), true);
     // Zero where a row of the padded input has its margins.
-    let gradients = Planes::new(gradient.storage(), out_extents, [[0, 0], [0, 2]], false);
+    let [_, [below, beside]] = out_extents.margins(0);
+    let margins = [[0, 0], [below, 2 + beside]];
+    let gradients = Planes::new(gradient.storage(), out_extents, margins, false);
     let (inputs, outputs) = (extents.channels, out_extents.channels);
-    let sums = match conv_wide::pays(inputs, outputs) {
-        true => conv_wide::correlate_channels(&planes, &gradients, taps),
-        false => correlate_channels(&planes, &gradients, taps),
+    let sums = if conv_winograd::pays(inputs, outputs, out_extents) {
+        conv_winograd::correlate_channels(&planes, &gradients, taps, out_extents)
+    } else if conv_wide::pays(inputs, outputs) {
+        conv_wide::correlate_channels(&planes, &gradients, taps)
+    } else {
+        correlate_channels(&planes, &gradients, taps)
     };
     // A place in time has the gradients of all taps that it is part of.
     let mut weights = vec![0.0; outputs * inputs * K * K * K];

@@ -88,14 +88,17 @@ pub(super) fn correlate(
         let parts: Vec<_> = tasks
             .map(|(index, stretch)| sums_of(*index, stretch))
             .collect();
-        for ((index, stretch), sums) in stretches.iter().zip(parts) {
-            let (batch, frame) = (index / out.frames, index % out.frames);
-            for (channel, sums) in sums.chunks_exact(stretch.len()).enumerate() {
-                let plane = (batch * outputs + channel) * out.frames + frame;
-                let plane = &mut values[plane * out.plane()..][..out.plane()];
-                without_margins(sums, stretch, [out.width, planes.width], plane);
+        let channels = values.par_chunks_exact_mut(out.frames * out.plane());
+        channels.enumerate().for_each(|(place, channel)| {
+            for ((index, stretch), sums) in stretches.iter().zip(&parts) {
+                let (batch, frame) = (index / out.frames, index % out.frames);
+                if batch == place / outputs {
+                    let sums = &sums[place % outputs * stretch.len()..][..stretch.len()];
+                    let plane = &mut channel[frame * out.plane()..][..out.plane()];
+                    without_margins(sums, stretch, [out.width, planes.width], plane);
+                }
             }
-        }
+        });
     }
     values
 }

@@ -11,12 +11,14 @@
 //! | `conv` | the VAE's convolution, and its gradient for the input, as sums of shifted planes |
 //! | `conv_weight` | its gradients for weight and bias |
 //! | `conv_wide` | the sums of these two, for many channels, as matrix products |
+//! | `conv_winograd` | the same for large planes, with fewer products |
 //! | `planes` | clips as planes with margins |
 //! | `norm` | the VAE's normalisation and its gradient |
 //! | `tokens` | what the transformers call |
 //! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
 //! | `attention` | attention in memory linear in the length |
 //! | `linear` | products with weights as files hold them, for inference |
+//! | `dot` | its sums of products, by the machine's instructions |
 //! | `matrix` | products in f32 |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
@@ -27,6 +29,9 @@ mod autodiff;
 mod conv;
 mod conv_weight;
 mod conv_wide;
+mod conv_winograd;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 #[cfg(target_arch = "x86_64")]
 mod linear;
 mod matrix;

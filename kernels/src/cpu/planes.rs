@@ -31,6 +31,13 @@ impl Extents {
         Self { channels, ..self }
     }
 
+    /// So many rows and columns before each plane, and after it as many, and one more where the plane's
+    /// extent is odd.
+    pub fn margins(&self, count: usize) -> [[usize; 2]; 2] {
+        let after = [self.height, self.width].map(|extent| count + extent % 2);
+        [[count; 2], after]
+    }
+
     /// Values of a frame of a channel.
     pub fn plane(&self) -> usize {
         self.height * self.width

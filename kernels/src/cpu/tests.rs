@@ -113,6 +113,10 @@ fn convolution_is_the_composed_one_with_its_gradients() {
         [1, 4, 17, 3, 33, 40],
         [2, 48, 50, 2, 9, 47],
         [1, 50, 48, 1, 6, 5],
+        // Planes large enough for fewer products: one frame, two of several strips, all taps.
+        [1, 49, 48, 1, 50, 64],
+        [2, 48, 50, 2, 23, 47],
+        [1, 48, 48, 5, 21, 22],
     ] {
         assert_convolution(sizes);
     }

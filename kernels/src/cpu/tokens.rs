@@ -27,8 +27,10 @@ impl Inference for Flex {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         #[cfg(target_arch = "x86_64")]
-        if x.dtype() == DType::BF16 || super::linear::is_as_files_hold_it(&weight) {
-            return super::linear::linear(x, weight, bias);
+        if let Some(instructions) = super::dot::Instructions::fastest(x.dtype())
+            && (x.dtype() == DType::BF16 || super::linear::is_as_files_hold_it(&weight))
+        {
+            return super::linear::linear(x, weight, bias, instructions);
         }
         // Weights in another order, as new models have them, are burn's own product's best case.
         let outputs = bias.layout().num_elements();
@@ -50,7 +52,7 @@ fn all_apply<const A: usize, const B: usize, const C: usize>(
 /// Whether there is a product for values of `dtype` on this machine.
 fn has_products(dtype: DType) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return super::linear::is_supported(dtype);
+    return super::dot::Instructions::fastest(dtype).is_some();
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = dtype;

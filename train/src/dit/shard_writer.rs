@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -53,6 +53,8 @@ pub struct CachedCaption {
 /// alone, so a writer that was killed and resumed leaves the same bytes as one that was not.
 pub struct ShardWriter {
     folder: PathBuf,
+    /// Held until the shards are written.
+    _claim: Option<File>,
     /// Clips of the dataset dealt with, those that were passed over included.
     done: usize,
     /// Clips in all shards, and in the one that is begun.
@@ -72,9 +74,10 @@ impl ShardWriter {
     /// the empty caption. `settings` are all that the shards follow from.
     ///
     /// # Errors
-    /// A folder that is not empty or cannot be written.
+    /// A folder that is not empty, that another writer is at work in, or that cannot be written.
     pub fn create(folder: &Path, settings: &Value, empty: &CachedCaption) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let claim = files::claim(folder)?;
         let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
         // What a write that was killed left does not count.
         let is_whole = |entry: fs::DirEntry| entry.path().extension() != Some("partial".as_ref());
@@ -84,13 +87,14 @@ impl ShardWriter {
             return Err(Error::file(folder, reason));
         }
         files::replace(&folder.join(UNFINISHED), format!("{settings:#}\n"))?;
-        Self::start(folder, empty)
+        Self::start(folder, claim, empty)
     }
 
     /// Goes on with the shards in `folder`; where there are none, as [`create`](Self::create).
     ///
     /// # Errors
-    /// A folder of something else, shards of other settings, damaged ones.
+    /// A folder of something else, or that another writer is at work in; shards of other settings,
+    /// damaged ones.
     pub fn resume(folder: &Path, settings: &Value, empty: &CachedCaption) -> Result<Self> {
         let [unfinished, finished] = [UNFINISHED, FINISHED].map(|name| folder.join(name));
         let path = match (unfinished.exists(), finished.exists()) {
@@ -98,13 +102,14 @@ impl ShardWriter {
             (_, true) => &finished,
             _ => return Self::create(folder, settings, empty),
         };
+        let claim = files::claim(folder)?;
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         let found: Value = serde_json::from_str(&text).map_err(|e| Error::file(path, e))?;
         if let Some(difference) = difference(&found, settings) {
             let reason = format!("these shards were made otherwise: {difference}");
             return Err(Error::file(folder, reason));
         }
-        let mut writer = Self::start(folder, empty)?;
+        let mut writer = Self::start(folder, claim, empty)?;
         loop {
             let path = folder.join(shard_name(writer.shards));
             if !path.exists() {
@@ -114,9 +119,10 @@ impl ShardWriter {
         }
     }
 
-    fn start(folder: &Path, empty: &CachedCaption) -> Result<Self> {
+    fn start(folder: &Path, claim: Option<File>, empty: &CachedCaption) -> Result<Self> {
         let mut writer = Self {
             folder: folder.to_path_buf(),
+            _claim: claim,
             done: 0,
             clips: 0,
             begun: 0,

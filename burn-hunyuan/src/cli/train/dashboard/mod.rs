@@ -50,13 +50,12 @@ impl Dashboard {
             leave();
             told(panic);
         }));
-        ENTERED.store(true, Ordering::Relaxed);
         let mut dashboard = Self {
             terminal,
             view: View::new(steps),
             drawn: Instant::now(),
         };
-        execute!(stdout(), EnterAlternateScreen, Hide)?;
+        enter()?;
         dashboard.draw();
         Ok(dashboard)
     }
@@ -71,6 +70,10 @@ impl Dashboard {
 
     /// A terminal that has gone does not end the run.
     fn draw(&mut self) {
+        // A panic that a run outlived, as of a sample, has left the screen.
+        if !ENTERED.load(Ordering::Relaxed) {
+            let _ = enter().and_then(|()| self.terminal.clear());
+        }
         let _ = self.terminal.draw(|frame| self.view.draw(frame));
         self.drawn = Instant::now();
     }
@@ -80,6 +83,12 @@ impl Drop for Dashboard {
     fn drop(&mut self) {
         leave();
     }
+}
+
+/// Takes the terminal.
+fn enter() -> io::Result<()> {
+    ENTERED.store(true, Ordering::Relaxed);
+    execute!(stdout(), EnterAlternateScreen, Hide)
 }
 
 /// Gives the terminal back, once.

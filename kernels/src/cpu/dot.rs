@@ -1,0 +1,207 @@
+//! Sums of products of rows, by the instructions that a machine may have.
+//!
+//! One instruction adds 8 or 16 products to as many sums, or 32 where the processor multiplies bf16. The
+//! products are loops over indices, without closures: what the compiler does not inline, as in some builds
+//! it did not, keeps the sums in memory instead of registers, and products take twice as long.
+#![allow(clippy::needless_range_loop)]
+
+use std::arch::x86_64::*;
+
+use burn::tensor::{DType, bf16};
+
+/// Rows of the inputs whose products are summed up side by side, with four rows of the weights (24 of 32
+/// vector registers are sums) or with two (12 of 16).
+pub(super) const X_ROWS: usize = 6;
+
+/// Values of a row in a tile.
+pub(super) const STEP: usize = 32;
+
+/// One step of `ROWS` rows.
+pub(super) type Tile<T, const ROWS: usize> = [[T; STEP]; ROWS];
+
+/// What products are added up by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Instructions {
+    /// [`AVX512_BF16`], for values in bf16
+    Avx512Bf16,
+    /// [`AVX512`]
+    Avx512,
+    /// [`AVX2`]
+    Avx2,
+}
+
+impl Instructions {
+    /// The fastest for values of `dtype` that the machine has; none where burn's own product is as fast.
+    pub fn fastest(dtype: DType) -> Option<Self> {
+        let all: &[Self] = match dtype {
+            DType::BF16 => &[Self::Avx512Bf16, Self::Avx512, Self::Avx2],
+            DType::F32 => &[Self::Avx512],
+            _ => &[],
+        };
+        all.iter().copied().find(|this| this.are_here())
+    }
+
+    /// Whether the machine has them.
+    pub fn are_here(self) -> bool {
+        let avx512 = is_x86_feature_detected!("avx512f");
+        match self {
+            Self::Avx512Bf16 => avx512 && is_x86_feature_detected!("avx512bf16"),
+            Self::Avx512 => avx512,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        }
+    }
+}
+
+/// Sums of products of rows in tiles of `E`.
+pub(super) struct Dot<E: 'static, const W_ROWS: usize> {
+    /// Values of a row that are multiplied before the next rows take their turn: a tile of inputs
+    /// (12 or 24 kB) stays in the first cache.
+    pub depth: usize,
+    /// Rows of the weights that stay in the second cache (128 or 256 kB of a depth).
+    pub block: usize,
+    /// The products of each row of the first tiles with each of the second. It takes a machine that
+    /// [has the instructions](Instructions::are_here).
+    pub products: unsafe fn(&[Tile<E, X_ROWS>], &[Tile<E, W_ROWS>]) -> [[f32; W_ROWS]; X_ROWS],
+}
+
+/// By the instructions of the same name.
+pub(super) const AVX512_BF16: Dot<bf16, 4> = Dot {
+    depth: 1024,
+    block: 64,
+    products: avx512_bf16,
+};
+
+/// By the instructions of the same name.
+pub(super) const AVX512: Dot<f32, 4> = Dot {
+    depth: 1024,
+    block: 64,
+    products: avx512,
+};
+
+/// By the instructions of the same name.
+pub(super) const AVX2: Dot<f32, 2> = Dot {
+    depth: 512,
+    block: 128,
+    products: avx2,
+};
+
+/// The products of each row of `x` with each of `w`, in bf16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn avx512_bf16(x: &[Tile<bf16, X_ROWS>], w: &[Tile<bf16, 4>]) -> [[f32; 4]; X_ROWS] {
+    let mut sums = [[_mm512_setzero_ps(); 4]; X_ROWS];
+    for (x, w) in x.iter().zip(w) {
+        let w = [load(&w[0]), load(&w[1]), load(&w[2]), load(&w[3])];
+        for i in 0..X_ROWS {
+            let x = load(&x[i]);
+            for j in 0..4 {
+                sums[i][j] = _mm512_dpbf16_ps(sums[i][j], x, w[j]);
+            }
+        }
+    }
+    reduced(sums)
+}
+
+/// The products of each row of `x` with each of `w`.
+#[target_feature(enable = "avx512f")]
+fn avx512(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 4>]) -> [[f32; 4]; X_ROWS] {
+    let mut sums = [[_mm512_setzero_ps(); 4]; X_ROWS];
+    for (x, w) in x.iter().zip(w) {
+        let low = [low(&w[0]), low(&w[1]), low(&w[2]), low(&w[3])];
+        for i in 0..X_ROWS {
+            let x = self::low(&x[i]);
+            for j in 0..4 {
+                sums[i][j] = _mm512_fmadd_ps(x, low[j], sums[i][j]);
+            }
+        }
+        let high = [high(&w[0]), high(&w[1]), high(&w[2]), high(&w[3])];
+        for i in 0..X_ROWS {
+            let x = self::high(&x[i]);
+            for j in 0..4 {
+                sums[i][j] = _mm512_fmadd_ps(x, high[j], sums[i][j]);
+            }
+        }
+    }
+    reduced(sums)
+}
+
+/// The products of each row of `x` with each of `w`.
+#[target_feature(enable = "avx2,fma")]
+fn avx2(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 2>]) -> [[f32; 2]; X_ROWS] {
+    let mut sums = [[_mm256_setzero_ps(); 2]; X_ROWS];
+    for (x, w) in x.iter().zip(w) {
+        for part in 0..STEP / 8 {
+            let w = [load_8(&w[0], part), load_8(&w[1], part)];
+            for i in 0..X_ROWS {
+                let x = load_8(&x[i], part);
+                for j in 0..2 {
+                    sums[i][j] = _mm256_fmadd_ps(x, w[j], sums[i][j]);
+                }
+            }
+        }
+    }
+    let mut reduced = [[0.0; 2]; X_ROWS];
+    for i in 0..X_ROWS {
+        for j in 0..2 {
+            reduced[i][j] = sum_of_8(sums[i][j]);
+        }
+    }
+    reduced
+}
+
+/// Each sum of 16 as one number.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn reduced(sums: [[__m512; 4]; X_ROWS]) -> [[f32; 4]; X_ROWS] {
+    let mut reduced = [[0.0; 4]; X_ROWS];
+    for i in 0..X_ROWS {
+        for j in 0..4 {
+            reduced[i][j] = _mm512_reduce_add_ps(sums[i][j]);
+        }
+    }
+    reduced
+}
+
+/// A sum of 8 as one number.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_of_8(sums: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// Eight values of a step.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_8(values: &[f32; STEP], part: usize) -> __m256 {
+    let values: &[f32; 8] = &values.as_chunks().0[part];
+    // SAFETY: 8 values of four bytes are 32 bytes, and the load asks for no alignment.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn load(values: &[bf16; STEP]) -> __m512bh {
+    // SAFETY: 32 values of two bytes are 64 bytes, and the load asks for no alignment; the two
+    // vector types differ in name only.
+    unsafe {
+        let values: __m512i = _mm512_loadu_si512(values.as_ptr().cast());
+        std::mem::transmute::<__m512i, __m512bh>(values)
+    }
+}
+
+/// The first half of a step.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn low(values: &[f32; STEP]) -> __m512 {
+    // SAFETY: 16 values of four bytes are 64 bytes, and the load asks for no alignment.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+/// The second half of a step.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn high(values: &[f32; STEP]) -> __m512 {
+    // SAFETY: as the first half's; it begins half a step later.
+    unsafe { _mm512_loadu_ps(values.as_ptr().add(STEP / 2)) }
+}

@@ -2,10 +2,10 @@
 
 use burn::{
     module::Module,
-    nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{Linear, LinearConfig},
     tensor::{DType, Device, Tensor},
 };
-use burn_hunyuan_kernels::{add_gated, layer_norm, linear, silu};
+use burn_hunyuan_kernels::{LayerNorm, LayerNormConfig, add_gated, linear, silu};
 
 use crate::{
     DitConfig, NORM_EPS,
@@ -124,11 +124,7 @@ impl RefinerBlock {
     fn new(config: &DitConfig, device: &Device) -> Self {
         let width = config.width();
         let layer = |out| LinearConfig::new(width, out).init(device);
-        let norm = || {
-            LayerNormConfig::new(width)
-                .with_epsilon(NORM_EPS)
-                .init(device)
-        };
+        let norm = || LayerNormConfig::new(width).with_eps(NORM_EPS).init(device);
         Self {
             norm1: norm(),
             q: layer(width),
@@ -149,11 +145,11 @@ impl RefinerBlock {
     /// attends to is of no consequence, so the real tokens come out the same.
     pub fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, lengths: &[usize]) -> Tensor<3> {
         let [gate, mlp_gate] = vectors(modulation(&self.modulation, vec));
-        let hidden = layer_norm(&self.norm1, x.clone());
+        let hidden = self.norm1.forward(x.clone());
         let [q, k, v] = [&self.q, &self.k, &self.v]
             .map(|layer| split_heads(linear(layer, hidden.clone()), self.heads));
         let x = add_gated(x, linear(&self.proj, attend(q, k, v, lengths)), gate);
-        let hidden = layer_norm(&self.norm2, x.clone());
+        let hidden = self.norm2.forward(x.clone());
         add_gated(x, self.mlp.forward(hidden, silu), mlp_gate)
     }
 }

@@ -104,6 +104,10 @@ fn fused(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 /// - `bias`: f32, broadcast to `[batch, heads, queries, keys]`
 /// - output: `[batch, heads, queries, d]`, in `q`'s dtype
 pub fn attention_with_bias(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if let Some(out) = crate::cpu::attention_with_bias(&q, &k, &v, &bias) {
+        return out;
+    }
     let dtype = q.dtype();
     let scale = 1.0 / (q.dims()[3] as f64).sqrt();
     let scores = q.cast(DType::F32).matmul(k.cast(DType::F32).transpose()) * scale + bias;

@@ -13,7 +13,7 @@
 //! | [`attention`], [`attention_within`], [`attention_with_bias`] | every block of every model |
 //! | [`modulated_norm`], [`add_gated`], [`RmsNorm`], [`rotate_pairs`] | the diffusion transformer |
 //! | [`linear`] | the diffusion transformer, LoRAs included, and the text encoders |
-//! | [`layer_norm`] | the token refiner and CLIP |
+//! | [`LayerNorm`] | the token refiner and CLIP |
 //! | [`GroupNorm`], [`causal_conv3d`] | the VAE |
 //! | [`silu`], [`gelu_tanh`], [`gelu_sigmoid`] | as named |
 //! | [`ParameterPath`] | whoever loads, saves or trains parameters by name |
@@ -39,7 +39,8 @@ pub use attention::{attention, attention_with_bias, attention_within};
 pub use conv::causal_conv3d;
 pub use linear::linear;
 pub use norm::{
-    GroupNorm, GroupNormConfig, RmsNorm, RmsNormConfig, add_gated, layer_norm, modulated_norm,
+    GroupNorm, GroupNormConfig, LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig, add_gated,
+    modulated_norm,
 };
 pub use path::ParameterPath;
 pub use rotary::rotate_pairs;

@@ -3,7 +3,6 @@
 use burn::{
     config::Config,
     module::{Module, Param, ParamId},
-    nn::LayerNorm,
     tensor::{DType, Device, Tensor},
 };
 
@@ -27,26 +26,12 @@ pub fn modulated_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, eps: f64
     modulate(standardized(x, eps), shift, scale)
 }
 
-/// burn's layer norm with its learned scale and shift (arXiv 1607.06450), computed in f32 and rounded
-/// once to `x`'s dtype. burn's own forward keeps the statistics in bf16 where `x` is.
-///
-/// # Shapes
-/// - `x` and output: `[.., channels]`
-pub fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
-    let dtype = x.dtype();
-    let in_f32 = |x: &Param<Tensor<1>>| Param::initialized(x.id, x.val().cast(DType::F32));
-    let mut norm = norm.clone();
-    norm.gamma = in_f32(&norm.gamma);
-    norm.beta = norm.beta.as_ref().map(in_f32);
-    norm.forward(x.cast(DType::F32)).cast(dtype)
-}
-
 /// `(x − mean) / √(var + eps)` over the last axis.
-pub(crate) fn standardized(x: Tensor<3>, eps: f64) -> Tensor<3> {
+pub(crate) fn standardized<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
-    let centred = x.clone() - x.mean_dim(2);
-    let variance = centred.clone().square().mean_dim(2);
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = centred.clone().square().mean_dim(D - 1);
     (centred / (variance + eps).sqrt()).cast(dtype)
 }
 
@@ -79,6 +64,54 @@ fn constant_param(channels: usize, value: f32, device: &Device) -> Param<Tensor<
         true,
         [channels].into(),
     )
+}
+
+/// Configuration of a [`LayerNorm`].
+#[derive(Config, Debug)]
+pub struct LayerNormConfig {
+    /// Size of the last axis.
+    pub channels: usize,
+    /// Added to the variance.
+    #[config(default = 1e-6)]
+    pub eps: f64,
+}
+
+/// Layer norm over the last axis with a learned scale and shift, computed in f32 and rounded once to the
+/// input's dtype.
+///
+/// arXiv 1607.06450; burn's own layer keeps the statistics in bf16 where the input is.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    eps: f64,
+}
+
+impl LayerNormConfig {
+    /// Creates the layer with scale one and shift zero.
+    pub fn init(&self, device: &Device) -> LayerNorm {
+        LayerNorm {
+            weight: constant_param(self.channels, 1.0, device),
+            bias: constant_param(self.channels, 0.0, device),
+            eps: self.eps,
+        }
+    }
+}
+
+impl LayerNorm {
+    /// Normalises the last axis of `x`: `[.., channels]` to the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let [weight, bias] = [&self.weight, &self.bias].map(|x| x.val().cast(DType::F32));
+        #[cfg(feature = "cpu")]
+        if let Some(out) = crate::cpu::layer_norm(&x, &weight, &bias, self.eps) {
+            return out;
+        }
+        let dtype = x.dtype();
+        let x = standardized(x.cast(DType::F32), self.eps);
+        (x * weight.unsqueeze() + bias.unsqueeze()).cast(dtype)
+    }
 }
 
 /// Configuration of an [`RmsNorm`].

@@ -3,10 +3,10 @@
 use burn::{
     config::Config,
     module::Module,
-    nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig},
     tensor::{Device, Int, Tensor, activation::gelu},
 };
-use burn_hunyuan_kernels::{attention_with_bias, gelu_sigmoid, layer_norm, linear};
+use burn_hunyuan_kernels::{LayerNorm, LayerNormConfig, attention_with_bias, gelu_sigmoid, linear};
 
 use crate::mask::causal_bias;
 
@@ -142,7 +142,7 @@ impl ClipConfig {
 
     fn init_norm(&self, device: &Device) -> LayerNorm {
         LayerNormConfig::new(self.hidden)
-            .with_epsilon(self.norm_eps)
+            .with_eps(self.norm_eps)
             .init(device)
     }
 }
@@ -164,7 +164,9 @@ impl Clip {
         }
         let hidden = x.dims()[2];
         let end = self.end_position(tokens).expand([batch, 1, hidden]);
-        layer_norm(&self.final_layer_norm, x.gather(1, end)).squeeze_dim(1)
+        self.final_layer_norm
+            .forward(x.gather(1, end))
+            .squeeze_dim(1)
     }
 
     /// Index of each sequence's first end token, `[batch, 1, 1]`.
@@ -192,9 +194,9 @@ impl ClipEmbeddings {
 
 impl ClipLayer {
     fn forward(&self, x: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
-        let normal = layer_norm(&self.layer_norm1, x.clone());
+        let normal = self.layer_norm1.forward(x.clone());
         let x = x + self.self_attn.forward(normal, bias);
-        let transformed = self.mlp.forward(layer_norm(&self.layer_norm2, x.clone()));
+        let transformed = self.mlp.forward(self.layer_norm2.forward(x.clone()));
         x + transformed
     }
 }

@@ -138,13 +138,45 @@ pub(super) fn forward(
         let keys = lengths[place[0]];
         let q = head(&q, place, queries, scale);
         let [k, v] = [&k, &v].map(|x| head(x, place, keys, 1.0));
-        attend(&q, &k, &v)
+        attend(&q, &k, &v, |_, _| ())
     });
     together(&parts, &q, 1.0)
 }
 
-/// `softmax(q kᵀ) v`; threads that no other head keeps busy share the queries.
-fn attend(q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
+/// See [`attention_with_bias`](crate::attention_with_bias); `bias` in f32, `[1 or batch, 1 or heads, 1 or
+/// queries, keys]`.
+pub(super) fn forward_with_bias(
+    q: FlexTensor,
+    k: FlexTensor,
+    v: FlexTensor,
+    bias: FlexTensor,
+) -> FlexTensor {
+    let ([batch, heads, queries, d], keys) = (dims(&q), dims(&k)[2]);
+    let scale = 1.0 / (d as f32).sqrt();
+    let bias = bias.to_contiguous();
+    let (extents, bias): (_, &[f32]) = (dims(&bias), bias.storage());
+    let parts = for_heads([batch, heads], |[sample, number]| {
+        let q = head(&q, [sample, number], queries, scale);
+        let [k, v] = [&k, &v].map(|x| head(x, [sample, number], keys, 1.0));
+        attend(&q, &k, &v, |query, scores| {
+            // What is broadcast has one place along an axis.
+            let [i, j, k] = [0, 1, 2].map(|a| [sample, number, query][a].min(extents[a] - 1));
+            let row = (i * extents[1] + j) * extents[2] + k;
+            let row = &bias[row * keys..(row + 1) * keys];
+            scores.iter_mut().zip(row).for_each(|(x, bias)| *x += bias);
+        })
+    });
+    together(&parts, &q, 1.0)
+}
+
+/// `softmax(q kᵀ + bias) v`, where `add_bias` takes a query's number and scores; threads that no other head
+/// keeps busy share the queries.
+fn attend(
+    q: &Matrix,
+    k: &Matrix,
+    v: &Matrix,
+    add_bias: impl Fn(usize, &mut [f32]) + Sync,
+) -> Matrix {
     let (keys, channels) = (k.rows, v.columns);
     let at_once = queries_at_once(keys).min(q.rows);
     let mut out = Matrix::zeros(q.rows, channels);
@@ -155,6 +187,9 @@ fn attend(q: &Matrix, k: &Matrix, v: &Matrix) -> Matrix {
         let q = q.rows(start, (start + at_once).min(q.rows));
         let scores = &mut scores[..q.rows * keys];
         product(scores, q, k.view().transpose(), false);
+        for (query, scores) in (start..).zip(scores.chunks_exact_mut(keys)) {
+            add_bias(query, scores);
+        }
         exponentials(scores, keys, sums);
         product(out, View::new(scores, q.rows, keys), v.view(), false);
         for (row, sum) in out.chunks_exact_mut(channels).zip(sums) {

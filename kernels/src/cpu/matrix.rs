@@ -1,6 +1,8 @@
 //! Matrices in f32 and their product, by the crate that burn's CPU backend multiplies with.
 
+use burn::backend::flex::FlexTensor;
 use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
 
 /// A matrix in f32, by rows.
 pub(super) struct Matrix {
@@ -71,6 +73,10 @@ impl<'a> View<'a> {
 
 /// `out = a b`, or `out += a b`; `out` by rows.
 pub(super) fn product(out: &mut [f32], a: View, b: View, add: bool) {
+    multiply(out, a, b, add, Parallelism::None);
+}
+
+fn multiply(out: &mut [f32], a: View, b: View, add: bool, threads: Parallelism) {
     assert_eq!((a.columns, out.len()), (b.rows, a.rows * b.columns));
     // SAFETY: the views lie within their slices, by their construction; `out` is as large as the
     // product, and borrowed for this call alone.
@@ -94,7 +100,37 @@ pub(super) fn product(out: &mut [f32], a: View, b: View, add: bool) {
             false,
             false,
             false,
-            Parallelism::None,
+            threads,
         );
     }
+}
+
+/// `x · weight + bias` in f32, the bias being what the sums begin with.
+///
+/// # Shapes
+/// - `x`: `[rows, inputs]`
+/// - `weight`: `[inputs, outputs]`
+/// - `bias`: `[outputs]`
+/// - output: `[rows, outputs]`
+pub(super) fn linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+    let [x, bias] = [x, bias].map(|x| x.to_contiguous());
+    let [rows, inputs] = x.layout().shape().dims();
+    let outputs = bias.layout().num_elements();
+    let mut out = FlexTensor::empty([rows, outputs].into(), x.dtype());
+    let sums: &mut [f32] = out.storage_mut();
+    sums.par_chunks_exact_mut(outputs)
+        .for_each(|row| row.copy_from_slice(bias.storage()));
+    let x = View::new(x.storage(), rows, inputs);
+    // Of files, a weight is the transposed view of a matrix that is contiguous.
+    let turned = weight.transpose(0, 1);
+    if turned.is_contiguous() {
+        let turned = turned.to_contiguous();
+        let weight = View::new(turned.storage(), outputs, inputs).transpose();
+        multiply(sums, x, weight, true, Parallelism::Rayon(0));
+    } else {
+        let weight = weight.to_contiguous();
+        let weight = View::new(weight.storage(), inputs, outputs);
+        multiply(sums, x, weight, true, Parallelism::Rayon(0));
+    }
+    out
 }

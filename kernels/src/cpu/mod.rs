@@ -19,7 +19,7 @@
 //! | `attention` | attention in memory linear in the length |
 //! | `linear` | products with weights as files hold them, for inference |
 //! | `dot` | its sums of products, by the machine's instructions |
-//! | `matrix` | products in f32 |
+//! | `matrix` | products in f32, and linear layers by them |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
 //! | `autodiff` | all but `linear` as operations of burn's automatic differentiation |
@@ -46,7 +46,8 @@ mod tests;
 mod tokens;
 
 pub(crate) use tokens::{
-    activate, add_gated, attention_within, linear, modulated_norm, rms_norm, rotate_pairs,
+    activate, add_gated, attention_with_bias, attention_within, layer_norm, linear, modulated_norm,
+    rms_norm, rotate_pairs,
 };
 
 use burn::{

@@ -57,6 +57,15 @@ fn sum<T: Stored>(x: &[T], of: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|x| of(x.load())).sum::<f32>()
 }
 
+/// The mean of a row, and the inverse of its deviation.
+#[inline(always)]
+fn statistics<T: Stored>(x: &[T], eps: f32) -> [f32; 2] {
+    let count = x.len() as f32;
+    let mean = sum(x, |x| x) / count;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
+    [mean, 1.0 / (variance + eps).sqrt()]
+}
+
 /// See [`modulated_norm`](crate::modulated_norm).
 pub(super) fn modulated_norm(
     x: FlexTensor,
@@ -90,14 +99,49 @@ fn norm_row_body<const FUSED: bool, T: Stored>(
     eps: f32,
     out: &mut [T],
 ) {
-    let count = x.len() as f32;
-    let mean = sum(x, |x| x) / count;
-    let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
-    let inverse = 1.0 / (variance + eps).sqrt();
+    let [mean, inverse] = statistics(x, eps);
     for (((out, x), shift), scale) in out.iter_mut().zip(x).zip(shift).zip(scale) {
         let normal = T::store((x.load() - mean) * inverse).load();
         let scaled = T::store(normal * T::store(scale.load() + 1.0).load()).load();
         *out = T::store(scaled + shift.load());
+    }
+}
+
+/// See [`LayerNorm`](crate::LayerNorm); `weight` and `bias` in f32.
+pub(super) fn layer_norm(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    eps: f32,
+) -> FlexTensor {
+    let [x, weight, bias] = [x, weight, bias].map(|x| x.to_contiguous());
+    let mut out = like(&x);
+    with_stored!(x.dtype(), T => {
+        let (weight, bias): (&[f32], &[f32]) = (weight.storage(), bias.storage());
+        for_each_row(x.storage::<T>(), out.storage_mut(), weight.len(), |_, x, out| {
+            affine_row(x, weight, bias, eps, out);
+        });
+    });
+    out
+}
+
+for_each_cpu! {
+    /// Normalises a row, then `· weight + bias`.
+    fn affine_row<T>(x: &[T], weight: &[f32], bias: &[f32], eps: f32, out: &mut [T]) = affine_row_body
+}
+
+#[inline(always)]
+fn affine_row_body<const FUSED: bool, T: Stored>(
+    x: &[T],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [T],
+) {
+    let [mean, inverse] = statistics(x, eps);
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        let normal = (x.load() - mean) * inverse;
+        *out = T::store(multiply_add::<FUSED>(normal, *weight, *bias));
     }
 }
 

@@ -1,21 +1,35 @@
 //! What the transformers need, each `None` where only the composed form runs.
 
 use burn::{
-    backend::{
-        Backend, Dispatch, Flex, backend_extension, ops::FloatTensorOps, tensor::FloatTensor,
-    },
+    backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor},
     tensor::{DType, Tensor},
 };
 
 use super::{Activation, CpuOps, applies};
 
-/// The operation without a gradient: where tensors are tracked, burn's own runs.
+/// The operations without a gradient: where tensors are tracked, burn's own run.
 #[backend_extension(Flex)]
 pub(crate) trait Inference: Backend {
     /// See [`linear`].
     fn linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`LayerNorm`](crate::LayerNorm).
+    fn layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self>;
+
+    /// See [`attention_with_bias`](crate::attention_with_bias).
+    fn attention_with_bias(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 }
@@ -32,10 +46,25 @@ impl Inference for Flex {
         {
             return super::linear::linear(x, weight, bias, instructions);
         }
-        // Weights in another order, as new models have them, are burn's own product's best case.
-        let outputs = bias.layout().num_elements();
-        let bias = bias.reshape([1, outputs].into());
-        Self::float_add(Self::float_matmul(x, weight), bias)
+        super::matrix::linear(x, weight, bias)
+    }
+
+    fn layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        super::rows::layer_norm(x, weight, bias, eps)
+    }
+
+    fn attention_with_bias(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        super::attention::forward_with_bias(q, k, v, bias)
     }
 }
 
@@ -52,15 +81,13 @@ fn all_apply<const A: usize, const B: usize, const C: usize>(
 /// Whether there is a product for values of `dtype` on this machine.
 fn has_products(dtype: DType) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return super::dot::Instructions::fastest(dtype).is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = dtype;
-        false
+    if super::dot::Instructions::fastest(dtype).is_some() {
+        return true;
     }
+    dtype == DType::F32
 }
 
-/// `x · weight + bias`; `None` where burn's own product is as good.
+/// `x · weight + bias`; `None` where burn's own is as good.
 ///
 /// # Shapes
 /// - `x`: `[rows, inputs]`
@@ -97,6 +124,25 @@ pub(crate) fn modulated_norm(
     all_apply(x, shift, scale).then(|| {
         let [x, shift, scale] = [x, shift, scale].map(|x| x.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::modulated_norm(x, shift, scale, eps as f32))
+    })
+}
+
+/// [`LayerNorm`](crate::LayerNorm), or `None` where only the composed form runs; `weight` and `bias` in f32.
+pub(crate) fn layer_norm<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
+    eps: f64,
+) -> Option<Tensor<D>> {
+    let is_tracked = x.is_autodiff() || weight.is_autodiff() || bias.is_autodiff();
+    (applies(x) && all_apply(weight, bias, bias) && !is_tracked).then(|| {
+        let [weight, bias] = [weight, bias].map(|x| x.clone().into_dispatch());
+        Tensor::from_dispatch(Dispatch::layer_norm(
+            x.clone().into_dispatch(),
+            weight,
+            bias,
+            eps as f32,
+        ))
     })
 }
 
@@ -145,5 +191,20 @@ pub(crate) fn attention_within(
     all_apply(q, k, v).then(|| {
         let [q, k, v] = [q, k, v].map(|x| x.clone().into_dispatch());
         Tensor::from_dispatch(Dispatch::attention_within(q, k, v, lengths.to_vec()))
+    })
+}
+
+/// [`attention_with_bias`](crate::attention_with_bias), or `None` where only the composed form runs.
+pub(crate) fn attention_with_bias(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    bias: &Tensor<4>,
+) -> Option<Tensor<4>> {
+    let is_tracked = [q, k, v, bias].iter().any(|x| x.is_autodiff());
+    let applies = all_apply(q, k, v) && all_apply(bias, bias, bias) && bias.dtype() == DType::F32;
+    (applies && !is_tracked).then(|| {
+        let [q, k, v, bias] = [q, k, v, bias].map(|x| x.clone().into_dispatch());
+        Tensor::from_dispatch(Dispatch::attention_with_bias(q, k, v, bias))
     })
 }

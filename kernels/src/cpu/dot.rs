@@ -9,9 +9,11 @@ use std::arch::x86_64::*;
 
 use burn::tensor::{DType, bf16};
 
-/// Rows of the inputs whose products are summed up side by side, with four rows of the weights (24 of 32
-/// vector registers are sums) or with two (12 of 16).
+/// Rows of the inputs whose products are summed up side by side.
 pub(super) const X_ROWS: usize = 6;
+
+/// Rows of the weights, with AVX-512: 24 of 32 vector registers are sums.
+pub(super) const W_ROWS: usize = 4;
 
 /// Values of a row in a tile.
 pub(super) const STEP: usize = 32;
@@ -22,19 +24,24 @@ pub(super) type Tile<T, const ROWS: usize> = [[T; STEP]; ROWS];
 /// What products are added up by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Instructions {
-    /// [`AVX512_BF16`], for values in bf16
+    /// [`avx512_bf16`]
     Avx512Bf16,
-    /// [`AVX512`]
+    /// [`avx512`]
     Avx512,
-    /// [`AVX2`]
+    /// [`avx2`]
     Avx2,
 }
 
+/// Rows of inputs up to which the product by AVX2 is faster in f32 than burn's.
+const FEW: usize = 384;
+
 impl Instructions {
-    /// The fastest for values of `dtype` that the machine has; none where burn's own product is as fast.
-    pub fn fastest(dtype: DType) -> Option<Self> {
+    /// The fastest for `rows` of inputs in `dtype` that the machine has; none where burn's own product is as
+    /// fast.
+    pub fn fastest(dtype: DType, rows: usize) -> Option<Self> {
         let all: &[Self] = match dtype {
             DType::BF16 => &[Self::Avx512Bf16, Self::Avx512, Self::Avx2],
+            DType::F32 if rows <= FEW => &[Self::Avx512, Self::Avx2],
             DType::F32 => &[Self::Avx512],
             _ => &[],
         };
@@ -52,48 +59,18 @@ impl Instructions {
     }
 }
 
-/// Sums of products of rows in tiles of `E`.
-pub(super) struct Dot<E: 'static, const W_ROWS: usize> {
-    /// Values of a row that are multiplied before the next rows take their turn: a tile of inputs
-    /// (12 or 24 kB) stays in the first cache.
-    pub depth: usize,
-    /// Rows of the weights that stay in the second cache (128 or 256 kB of a depth).
-    pub block: usize,
-    /// The products of each row of the first tiles with each of the second. It takes a machine that
-    /// [has the instructions](Instructions::are_here).
-    pub products: unsafe fn(&[Tile<E, X_ROWS>], &[Tile<E, W_ROWS>]) -> [[f32; W_ROWS]; X_ROWS],
-}
-
-/// By the instructions of the same name.
-pub(super) const AVX512_BF16: Dot<bf16, 4> = Dot {
-    depth: 1024,
-    block: 64,
-    products: avx512_bf16,
-};
-
-/// By the instructions of the same name.
-pub(super) const AVX512: Dot<f32, 4> = Dot {
-    depth: 1024,
-    block: 64,
-    products: avx512,
-};
-
-/// By the instructions of the same name.
-pub(super) const AVX2: Dot<f32, 2> = Dot {
-    depth: 512,
-    block: 128,
-    products: avx2,
-};
-
 /// The products of each row of `x` with each of `w`, in bf16.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn avx512_bf16(x: &[Tile<bf16, X_ROWS>], w: &[Tile<bf16, 4>]) -> [[f32; 4]; X_ROWS] {
-    let mut sums = [[_mm512_setzero_ps(); 4]; X_ROWS];
+pub(super) fn avx512_bf16(
+    x: &[Tile<bf16, X_ROWS>],
+    w: &[Tile<bf16, W_ROWS>],
+) -> [[f32; W_ROWS]; X_ROWS] {
+    let mut sums = [[_mm512_setzero_ps(); W_ROWS]; X_ROWS];
     for (x, w) in x.iter().zip(w) {
         let w = [load(&w[0]), load(&w[1]), load(&w[2]), load(&w[3])];
         for i in 0..X_ROWS {
             let x = load(&x[i]);
-            for j in 0..4 {
+            for j in 0..W_ROWS {
                 sums[i][j] = _mm512_dpbf16_ps(sums[i][j], x, w[j]);
             }
         }
@@ -103,20 +80,20 @@ fn avx512_bf16(x: &[Tile<bf16, X_ROWS>], w: &[Tile<bf16, 4>]) -> [[f32; 4]; X_RO
 
 /// The products of each row of `x` with each of `w`.
 #[target_feature(enable = "avx512f")]
-fn avx512(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 4>]) -> [[f32; 4]; X_ROWS] {
-    let mut sums = [[_mm512_setzero_ps(); 4]; X_ROWS];
+pub(super) fn avx512(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, W_ROWS>]) -> [[f32; W_ROWS]; X_ROWS] {
+    let mut sums = [[_mm512_setzero_ps(); W_ROWS]; X_ROWS];
     for (x, w) in x.iter().zip(w) {
         let low = [low(&w[0]), low(&w[1]), low(&w[2]), low(&w[3])];
         for i in 0..X_ROWS {
             let x = self::low(&x[i]);
-            for j in 0..4 {
+            for j in 0..W_ROWS {
                 sums[i][j] = _mm512_fmadd_ps(x, low[j], sums[i][j]);
             }
         }
         let high = [high(&w[0]), high(&w[1]), high(&w[2]), high(&w[3])];
         for i in 0..X_ROWS {
             let x = self::high(&x[i]);
-            for j in 0..4 {
+            for j in 0..W_ROWS {
                 sums[i][j] = _mm512_fmadd_ps(x, high[j], sums[i][j]);
             }
         }
@@ -124,13 +101,14 @@ fn avx512(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 4>]) -> [[f32; 4]; X_ROWS] {
     reduced(sums)
 }
 
-/// The products of each row of `x` with each of `w`.
+/// The products of each row of `x` with two rows of weights, of as many steps or more.
 #[target_feature(enable = "avx2,fma")]
-fn avx2(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 2>]) -> [[f32; 2]; X_ROWS] {
+pub(super) fn avx2(x: &[Tile<f32, X_ROWS>], w: [&[f32]; 2]) -> [[f32; 2]; X_ROWS] {
     let mut sums = [[_mm256_setzero_ps(); 2]; X_ROWS];
-    for (x, w) in x.iter().zip(w) {
+    let (first, second) = (w[0].as_chunks().0, w[1].as_chunks().0);
+    for ((x, first), second) in x.iter().zip(first).zip(second) {
         for part in 0..STEP / 8 {
-            let w = [load_8(&w[0], part), load_8(&w[1], part)];
+            let w = [load_8(first, part), load_8(second, part)];
             for i in 0..X_ROWS {
                 let x = load_8(&x[i], part);
                 for j in 0..2 {
@@ -151,10 +129,10 @@ fn avx2(x: &[Tile<f32, X_ROWS>], w: &[Tile<f32, 2>]) -> [[f32; 2]; X_ROWS] {
 /// Each sum of 16 as one number.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn reduced(sums: [[__m512; 4]; X_ROWS]) -> [[f32; 4]; X_ROWS] {
-    let mut reduced = [[0.0; 4]; X_ROWS];
+fn reduced(sums: [[__m512; W_ROWS]; X_ROWS]) -> [[f32; W_ROWS]; X_ROWS] {
+    let mut reduced = [[0.0; W_ROWS]; X_ROWS];
     for i in 0..X_ROWS {
-        for j in 0..4 {
+        for j in 0..W_ROWS {
             reduced[i][j] = _mm512_reduce_add_ps(sums[i][j]);
         }
     }

@@ -41,7 +41,8 @@ impl Inference for Flex {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(instructions) = super::dot::Instructions::fastest(x.dtype())
+        if let Some(instructions) =
+            super::dot::Instructions::fastest(x.dtype(), x.layout().shape()[0])
             && (x.dtype() == DType::BF16 || super::linear::is_as_files_hold_it(&weight))
         {
             return super::linear::linear(x, weight, bias, instructions);
@@ -81,7 +82,7 @@ fn all_apply<const A: usize, const B: usize, const C: usize>(
 /// Whether there is a product for values of `dtype` on this machine.
 fn has_products(dtype: DType) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if super::dot::Instructions::fastest(dtype).is_some() {
+    if super::dot::Instructions::fastest(dtype, 1).is_some() {
         return true;
     }
     dtype == DType::F32

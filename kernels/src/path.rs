@@ -20,13 +20,15 @@ impl ParameterPath {
         self.0.pop();
     }
 
-    /// The dotted path as files spell it: burn keeps a LoRA's matrices, `layer.lora_A.weight` in files,
-    /// below the weight.
+    /// The dotted path as files spell it: burn calls the affine part of its norms gamma and beta, and
+    /// keeps a LoRA's matrices, `layer.lora_A.weight` in files, below the weight.
     pub fn name(&self) -> String {
         let fields = self
             .0
             .iter()
             .map(|(field, container)| match field.as_str() {
+                "gamma" if container == "Struct:LayerNorm" => "weight",
+                "beta" if container == "Struct:LayerNorm" => "bias",
                 "a" if container == LORA => "lora_A.weight",
                 "b" if container == LORA => "lora_B.weight",
                 field => field,

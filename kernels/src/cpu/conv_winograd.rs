@@ -21,7 +21,8 @@ const PLACES: usize = 16;
 /// Tiles whose products are taken at a time, while they are in the processor's cache.
 const TILES: usize = 256;
 
-/// Values of a channel from which less multiplying pays for bringing the kernel to another form.
+/// Values of a channel from which less multiplying pays for bringing the kernel to another form: reckoned from
+/// what each reads and writes, not tuned.
 const VALUES: usize = 2048;
 
 /// Whether this form is the faster one.

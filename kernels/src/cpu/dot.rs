@@ -32,7 +32,7 @@ pub(super) enum Instructions {
     Avx2,
 }
 
-/// Rows of inputs up to which the product by AVX2 is faster in f32 than burn's.
+/// Rows of inputs up to which AVX2 multiplies in f32; with more, burn's product is no slower (docs/performance.md).
 const FEW: usize = 384;
 
 impl Instructions {

@@ -17,12 +17,12 @@
 //! | `tokens` | what the transformers call |
 //! | `rows`, `rows_backward` | norms, rotary embedding, activations and gates in one pass |
 //! | `attention` | attention in memory linear in the length |
-//! | `linear` | products with weights as files hold them, for inference |
+//! | `linear` | products with weights as files hold them |
 //! | `dot` | its sums of products, by the machine's instructions |
 //! | `matrix` | products in f32, and linear layers by them |
 //! | `stored` | number formats in memory |
 //! | `simd` | loops compiled for the vector units that the machine has |
-//! | `autodiff` | all but `linear` as operations of burn's automatic differentiation |
+//! | `autodiff` | all but what is for inference (in `tokens`) as operations of burn's automatic differentiation |
 
 mod attention;
 mod autodiff;

@@ -7,7 +7,7 @@ use burn::{
 
 use super::{Activation, CpuOps, applies};
 
-/// The operations without a gradient: where tensors are tracked, burn's own run.
+/// The operations without a gradient: where tensors are tracked, the composed forms run.
 #[backend_extension(Flex)]
 pub(crate) trait Inference: Backend {
     /// See [`linear`].

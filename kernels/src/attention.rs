@@ -161,6 +161,23 @@ mod tests {
         }
     }
 
+    /// One for all, or one for each sample, head, query or key, in each combination.
+    #[test]
+    fn a_bias_is_added_to_the_scores_that_it_is_of() {
+        let ([batch, heads, queries, keys], d) = ([2, 3, 5, 4], 8);
+        let q = random([batch, heads, queries, d]);
+        let [k, v] = [0; 2].map(|_| random([batch, heads, keys, d]));
+        let scores = q.clone().matmul(k.clone().transpose()) / (d as f64).sqrt();
+        for which in 0..16 {
+            let axes = [batch, heads, queries, keys];
+            let shape = std::array::from_fn(|i| if which >> i & 1 == 1 { axes[i] } else { 1 });
+            let bias: Tensor<4> = random(shape);
+            let expected = softmax(scores.clone() + bias.clone(), 3).matmul(v.clone());
+            let out = attention_with_bias(q.clone(), k.clone(), v.clone(), bias);
+            assert_equal(out, expected);
+        }
+    }
+
     #[test]
     #[should_panic(expected = "lengths [3, 5] of 2 samples with 4 keys each")]
     fn a_length_of_more_keys_than_there_are_is_refused() {

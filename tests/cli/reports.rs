@@ -238,6 +238,10 @@ fn bench_refuses_what_cannot_be() {
     run("vae-decode --frames 4").fails(2, &["4 frames", "1 or 5"]);
     run("dit --text-tokens 0").fails(2, &["--text-tokens"]);
     run("text --text-tokens 8 --text-valid 9").fails(2, &["9 of 8"]);
+    // 9 TB, of which none are made.
+    let desk = Desk::new();
+    desk.run("bench text --device flex --layers 10000")
+        .fails(2, &["TiB", "--layers", "--dtype bf16"]);
 }
 
 /// `burn-hunyuan inspect PATH | true` ends without a complaint.

@@ -143,8 +143,7 @@ pub(super) fn forward(
     together(&parts, &q, 1.0)
 }
 
-/// See [`attention_with_bias`](crate::attention_with_bias); `bias` in f32, `[1 or batch, 1 or heads, 1 or
-/// queries, keys]`.
+/// See [`attention_with_bias`](crate::attention_with_bias); `bias` in f32, each axis as long as the scores' or 1.
 pub(super) fn forward_with_bias(
     q: FlexTensor,
     k: FlexTensor,
@@ -159,6 +158,9 @@ pub(super) fn forward_with_bias(
         let q = head(&q, [sample, number], queries, scale);
         let [k, v] = [&k, &v].map(|x| head(x, [sample, number], keys, 1.0));
         attend(&q, &k, &v, |query, scores| {
+            if extents[3] == 1 {
+                return; // What all keys are given alike moves no weight.
+            }
             // What is broadcast has one place along an axis.
             let [i, j, k] = [0, 1, 2].map(|a| [sample, number, query][a].min(extents[a] - 1));
             let row = (i * extents[1] + j) * extents[2] + k;

@@ -5,6 +5,8 @@
 //! multiplications instead of 36: `Aᵀ (G g Gᵀ ∘ Bᵀ d B) A`. Each of the 16 places is a product of matrices,
 //! `[out, in]` with `[in, tiles]`, summed up over taps before the sums are brought back.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
@@ -30,34 +32,99 @@ pub(super) fn pays(inputs: usize, outputs: usize, planes: Extents) -> bool {
     conv_wide::pays(inputs, outputs) && planes.batch * planes.frames * planes.plane() >= VALUES
 }
 
+/// Brings a row of tiles, whose first is the beginning of a plane with rows of so many values, to its other form:
+/// so many tiles, place by place, so far apart.
+type Forward = fn(&[f32], usize, usize, &mut [f32], usize);
+
 /// The tiles of a plane, by rows; the last ones may reach beyond it.
 #[derive(Clone, Copy)]
 struct Grid {
     rows: usize,
     columns: usize,
     /// Rows of tiles that are taken at a time.
-    strip: usize,
+    at_a_time: usize,
+}
+
+/// Rows of tiles that are taken at a time.
+struct Strip {
+    rows: Range<usize>,
+    columns: usize,
 }
 
 impl Grid {
     fn of(out: Extents) -> Self {
         let [rows, columns] = [out.height.div_ceil(2), out.width.div_ceil(2)];
         let per_thread = (out.batch * out.frames * rows).div_ceil(4 * rayon::current_num_threads());
-        let strip = (TILES / columns).min(per_thread).clamp(1, rows);
+        let at_a_time = (TILES / columns).min(per_thread).clamp(1, rows);
         Self {
             rows,
             columns,
-            strip,
+            at_a_time,
         }
     }
 
     fn strips(&self) -> usize {
-        self.rows.div_ceil(self.strip)
+        self.rows.div_ceil(self.at_a_time)
     }
 
-    /// The rows of tiles of a strip.
-    fn rows_of(&self, strip: usize) -> std::ops::Range<usize> {
-        strip * self.strip..self.rows.min((strip + 1) * self.strip)
+    fn strip(&self, nth: usize) -> Strip {
+        let start = nth * self.at_a_time;
+        Strip {
+            rows: start..self.rows.min(start + self.at_a_time),
+            columns: self.columns,
+        }
+    }
+
+    /// Cuts the output into strips of each frame: a strip's rows of every channel.
+    fn cut<'a>(&self, values: &'a mut [f32], out: Extents) -> Vec<Vec<&'a mut [f32]>> {
+        let mut all = Vec::new();
+        all.resize_with(out.batch * out.frames * self.strips(), Vec::new);
+        for (index, plane) in values.chunks_exact_mut(out.plane()).enumerate() {
+            let (batch, frame) = (index / out.frames / out.channels, index % out.frames);
+            let first = (batch * out.frames + frame) * self.strips();
+            let strips = plane.chunks_mut(self.at_a_time * 2 * out.width);
+            for (all, strip) in all[first..].iter_mut().zip(strips) {
+                all.push(strip);
+            }
+        }
+        all
+    }
+}
+
+impl Strip {
+    fn tiles(&self) -> usize {
+        self.rows.len() * self.columns
+    }
+
+    /// Brings the tiles of a plane to their other form, place by place, `step` apart.
+    fn forward(
+        &self,
+        forward: Forward,
+        planes: &Planes,
+        start: usize,
+        out: &mut [f32],
+        step: usize,
+    ) {
+        for (nth, row) in self.rows.clone().enumerate() {
+            let plane = &planes.values[start + 2 * row * planes.width..];
+            let out = &mut out[nth * self.columns..];
+            forward(plane, planes.width, self.columns, out, step);
+        }
+    }
+
+    /// The same for all channels of a frame: `[channels, places, tiles]`, so that a channel's are one piece.
+    fn channels_forward(
+        &self,
+        forward: Forward,
+        planes: &Planes,
+        [batch, frame]: [usize; 2],
+        out: &mut [f32],
+    ) {
+        let channels = out.par_chunks_exact_mut(PLACES * self.tiles()).enumerate();
+        channels.for_each(|(channel, out)| {
+            let start = planes.start(batch, channel, frame);
+            self.forward(forward, planes, start, out, self.tiles());
+        });
     }
 }
 
@@ -75,52 +142,23 @@ pub(super) fn correlate(
 ) -> Vec<f32> {
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let [inputs, outputs] = [planes.channels, out.channels];
-    // `[out, taps · places, in]`: a matrix `[out, in]` for each tap and place.
+    let weights = kernels_forward([outputs, taps, inputs], weight);
     let row = taps * PLACES * inputs;
-    let mut weights = vec![0.0; outputs * row];
-    let rows = weights.par_chunks_exact_mut(row).enumerate();
-    rows.for_each(|(output, weights)| {
-        for tap in 0..taps {
-            let weights = &mut weights[tap * PLACES * inputs..][..PLACES * inputs];
-            for input in 0..inputs {
-                let kernel = std::array::from_fn(|k| weight(output, input, tap, k));
-                for (place, value) in kernel_forward(kernel).into_iter().enumerate() {
-                    weights[place * inputs + input] = value;
-                }
-            }
-        }
-    });
-
-    // A task computes a strip of one frame; it owns these rows of every channel of the output.
     let grid = Grid::of(out);
-    let mut values = vec![0.0; out.len()];
-    let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
-    tasks.resize_with(out.batch * out.frames * grid.strips(), Vec::new);
-    for (index, plane) in values.chunks_exact_mut(out.plane()).enumerate() {
-        let (batch, frame) = (index / out.frames / outputs, index % out.frames);
-        let first = (batch * out.frames + frame) * grid.strips();
-        let strips = plane.chunks_mut(grid.strip * 2 * out.width);
-        for (task, strip) in tasks[first..].iter_mut().zip(strips) {
-            task.push(strip);
-        }
-    }
-    let most = PLACES * grid.strip * grid.columns;
+    let most = PLACES * grid.strip(0).tiles();
     let scratch = || (vec![0.0; most * inputs], vec![0.0; most * outputs]);
-    let tasks = tasks.into_par_iter().enumerate();
-    tasks.for_each_init(scratch, |(values, sums), (task, strips)| {
-        let (frame, rows) = (task / grid.strips(), grid.rows_of(task % grid.strips()));
+    let mut values = vec![0.0; out.len()];
+    // A task computes a strip of one frame; it owns these rows of every channel of the output.
+    let tasks = grid.cut(&mut values, out).into_par_iter().enumerate();
+    tasks.for_each_init(scratch, |(values, sums), (task, rows)| {
+        let (frame, strip) = (task / grid.strips(), grid.strip(task % grid.strips()));
         let (batch, frame) = (frame / out.frames, frame % out.frames);
-        let tiles = rows.len() * grid.columns;
+        let tiles = strip.tiles();
         for (nth, &(frame, tap)) in sources[frame].iter().enumerate() {
-            let start = planes.start(batch, 0, frame) + 2 * rows.start * planes.width;
             for channel in 0..inputs {
-                let plane = &planes.values[start + channel * planes.frames * planes.plane..];
+                let start = planes.start(batch, channel, frame);
                 let values = &mut values[channel * tiles..];
-                for row in 0..rows.len() {
-                    let plane = &plane[2 * row * planes.width..];
-                    let values = &mut values[row * grid.columns..];
-                    tiles_forward(plane, planes.width, grid.columns, values, inputs * tiles);
-                }
+                strip.forward(tiles_forward, planes, start, values, inputs * tiles);
             }
             for place in 0..PLACES {
                 let weights = &weights[(tap * PLACES + place) * inputs..];
@@ -130,10 +168,10 @@ pub(super) fn correlate(
                 product(sums, weights, View::new(values, inputs, tiles), nth > 0);
             }
         }
-        for (channel, strip) in strips.into_iter().enumerate() {
-            for (row, strip) in strip.chunks_mut(2 * out.width).enumerate() {
+        for (channel, rows) in rows.into_iter().enumerate() {
+            for (row, rows) in rows.chunks_mut(2 * out.width).enumerate() {
                 let sums = &sums[channel * tiles + row * grid.columns..];
-                sums_backward(sums, outputs * tiles, grid.columns, strip, out.width);
+                sums_backward(sums, outputs * tiles, grid.columns, rows, out.width);
             }
         }
     });
@@ -151,37 +189,20 @@ pub(super) fn correlate_channels(
 ) -> Vec<f32> {
     let [inputs, outputs] = [planes.channels, out.channels];
     let grid = Grid::of(out);
-    let most = PLACES * grid.strip * grid.columns;
+    let most = PLACES * grid.strip(0).tiles();
     let mut values = vec![0.0; most * inputs];
     let mut for_sums = vec![0.0; most * outputs];
     let mut sums: Vec<Vec<f32>> = vec![vec![0.0; outputs * inputs]; taps * PLACES];
     let frames = (0..out.batch).flat_map(|b| (0..out.frames).map(move |f| (b, f)));
     let strips = frames.flat_map(|frame| (0..grid.strips()).map(move |strip| (frame, strip)));
     for ((batch, frame), strip) in strips {
-        let rows = grid.rows_of(strip);
-        let tiles = rows.len() * grid.columns;
-        // `[channels, places, tiles]`, so that a channel's are one piece.
+        let strip = grid.strip(strip);
+        let tiles = strip.tiles();
         let for_sums = &mut for_sums[..PLACES * tiles * outputs];
-        let channels = for_sums.par_chunks_exact_mut(PLACES * tiles).enumerate();
-        channels.for_each(|(channel, for_sums)| {
-            let plane = &gradients.values[gradients.start(batch, channel, frame)..];
-            for (nth, row) in rows.clone().enumerate() {
-                let plane = &plane[2 * row * gradients.width..];
-                let for_sums = &mut for_sums[nth * grid.columns..];
-                sums_forward(plane, gradients.width, grid.columns, for_sums, tiles);
-            }
-        });
+        strip.channels_forward(sums_forward, gradients, [batch, frame], for_sums);
         for (source, tap) in sources(frame) {
             let values = &mut values[..PLACES * tiles * inputs];
-            let channels = values.par_chunks_exact_mut(PLACES * tiles).enumerate();
-            channels.for_each(|(channel, values)| {
-                let plane = &planes.values[planes.start(batch, channel, source)..];
-                for (nth, row) in rows.clone().enumerate() {
-                    let plane = &plane[2 * row * planes.width..];
-                    let values = &mut values[nth * grid.columns..];
-                    tiles_forward(plane, planes.width, grid.columns, values, tiles);
-                }
-            });
+            strip.channels_forward(tiles_forward, planes, [batch, source], values);
             let places = sums[tap * PLACES..][..PLACES].par_iter_mut().enumerate();
             places.for_each(|(place, sums)| {
                 let of_place = |values, channels| {
@@ -193,11 +214,40 @@ pub(super) fn correlate_channels(
             });
         }
     }
-    let mut kernels = vec![0.0; outputs * inputs * taps * K * K];
+    kernels_backward(&sums, taps)
+}
+
+/// All kernels in their other form, `[out, taps · places, in]`: a matrix `[out, in]` for each tap and place.
+fn kernels_forward(
+    [outputs, taps, inputs]: [usize; 3],
+    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
+) -> Vec<f32> {
+    let row = taps * PLACES * inputs;
+    let mut weights = vec![0.0; outputs * row];
+    let rows = weights.par_chunks_exact_mut(row).enumerate();
+    rows.for_each(|(output, weights)| {
+        let taps = weights.chunks_exact_mut(PLACES * inputs).enumerate();
+        for (tap, weights) in taps {
+            for input in 0..inputs {
+                let kernel = std::array::from_fn(|k| weight(output, input, tap, k));
+                for (place, value) in kernel_forward(kernel).into_iter().enumerate() {
+                    weights[place * inputs + input] = value;
+                }
+            }
+        }
+    });
+    weights
+}
+
+/// The gradients for all kernels, `[out, in, taps, 3, 3]`, of those for their other form: a matrix `[out, in]`
+/// for each tap and place.
+fn kernels_backward(places: &[Vec<f32>], taps: usize) -> Vec<f32> {
+    let pairs = places[0].len();
+    let mut kernels = vec![0.0; pairs * taps * K * K];
     let all = kernels.par_chunks_exact_mut(taps * K * K).enumerate();
     all.with_min_len(256).for_each(|(pair, kernels)| {
         for (tap, kernel) in kernels.chunks_exact_mut(K * K).enumerate() {
-            let places = std::array::from_fn(|place| sums[tap * PLACES + place][pair]);
+            let places = std::array::from_fn(|place| places[tap * PLACES + place][pair]);
             kernel.copy_from_slice(&kernel_backward(places));
         }
     });

@@ -118,12 +118,19 @@ pub(super) fn avx2(x: &[Tile<f32, X_ROWS>], w: [&[f32]; 2]) -> [[f32; 2]; X_ROWS
         }
     }
     let mut reduced = [[0.0; 2]; X_ROWS];
-    for i in 0..X_ROWS {
-        for j in 0..2 {
-            reduced[i][j] = sum_of_8(sums[i][j]);
-        }
+    for i in (0..X_ROWS).step_by(2) {
+        let [a, b] = sums_of_8([sums[i], sums[i + 1]]);
+        (reduced[i], reduced[i + 1]) = (a, b);
     }
     reduced
+}
+
+/// Asks for values that will be read soon, whole lines of the cache.
+pub(super) fn prefetch<T>(values: &[T]) {
+    for line in values.chunks(64 / size_of::<T>()) {
+        // SAFETY: nothing is read, and every x86-64 has the instruction.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
 }
 
 /// Each sum of 16 as one number.
@@ -139,13 +146,18 @@ fn reduced(sums: [[__m512; W_ROWS]; X_ROWS]) -> [[f32; W_ROWS]; X_ROWS] {
     reduced
 }
 
-/// A sum of 8 as one number.
+/// Four sums of 8, each as one number.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_of_8(sums: __m256) -> f32 {
-    let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
-    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+fn sums_of_8([a, b]: [[__m256; 2]; 2]) -> [[f32; 2]; 2] {
+    // Sums of two neighbours of each, then of four; the first and the second half of each are left.
+    let fours = _mm256_hadd_ps(_mm256_hadd_ps(a[0], a[1]), _mm256_hadd_ps(b[0], b[1]));
+    let sums = _mm_add_ps(
+        _mm256_castps256_ps128(fours),
+        _mm256_extractf128_ps(fours, 1),
+    );
+    // SAFETY: both are 16 bytes, of which any are valid.
+    unsafe { std::mem::transmute::<__m128, [[f32; 2]; 2]>(sums) }
 }
 
 /// Eight values of a step.

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use burn::{
     backend::flex::FlexTensor,
-    tensor::{DType, bf16},
+    tensor::{DType, Element, bf16},
 };
+use bytemuck::Pod;
 use rayon::prelude::*;
 
 use super::{
@@ -79,52 +80,77 @@ pub(super) fn linear(
     match instructions {
         Instructions::Avx512Bf16 => {
             assert_eq!(x.dtype(), DType::BF16, "what is multiplied in bf16");
-            by_tiles::<bf16, bf16>(x, weight, bias, dot::avx512_bf16)
+            fill::<bf16>(x, weight, bias, |operands, out| {
+                by_tiles::<bf16, bf16>(operands, out, dot::avx512_bf16);
+            })
         }
         Instructions::Avx512 => with_stored!(x.dtype(), T => {
-            by_tiles::<T, f32>(x, weight, bias, dot::avx512)
+            fill::<T>(x, weight, bias, |operands, out| {
+                by_tiles::<T, f32>(operands, out, dot::avx512);
+            })
         }),
-        Instructions::Avx2 => with_stored!(x.dtype(), T => by_rows::<T>(x, weight, bias)),
+        Instructions::Avx2 => with_stored!(x.dtype(), T => fill::<T>(x, weight, bias, by_rows)),
     }
+}
+
+/// What is multiplied, where it lies.
+#[derive(Clone, Copy)]
+struct Operands<'a, T> {
+    /// `[rows, inputs]`
+    x: &'a [T],
+    /// `[outputs, inputs]`
+    weight: &'a [T],
+    /// `[outputs]`
+    bias: &'a [f32],
+    inputs: usize,
+}
+
+/// A tensor that `product` computes, `[rows, outputs]`.
+fn fill<T: Stored + Element + Pod>(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    product: impl FnOnce(Operands<T>, &mut [T]),
+) -> FlexTensor {
+    let [x, weight, bias] = [x, weight.transpose(0, 1), bias].map(|x| x.to_contiguous());
+    let [rows, inputs] = x.layout().shape().dims();
+    let bias: Vec<f32> = bias.storage::<T>().iter().map(|x| x.load()).collect();
+    let operands = Operands {
+        x: x.storage(),
+        weight: weight.storage(),
+        bias: &bias,
+        inputs,
+    };
+    let mut out = FlexTensor::empty([rows, bias.len()].into(), x.dtype());
+    product(operands, out.storage_mut());
+    out
 }
 
 /// Adds up the products of each row of the first tiles with each of the second.
 type Dot<E> = unsafe fn(&[Tile<E, X_ROWS>], &[Tile<E, W_ROWS>]) -> [[f32; W_ROWS]; X_ROWS];
 
 /// Of values stored as `T`, in tiles of `E`; the machine has what `dot` takes.
-fn by_tiles<T, E>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, dot: Dot<E>) -> FlexTensor
+fn by_tiles<T, E>(operands: Operands<T>, out: &mut [T], dot: Dot<E>)
 where
-    T: Stored + burn::tensor::Element + bytemuck::Pod,
+    T: Stored,
     E: Packed<T>,
 {
-    let x = x.to_contiguous();
-    let weight = weight.transpose(0, 1).to_contiguous();
-    let bias = bias.to_contiguous();
-    let [rows, inputs] = [0, 1].map(|axis| x.layout().shape()[axis]);
-    let outputs = weight.layout().shape()[0];
-    let mut out = FlexTensor::empty([rows, outputs].into(), x.dtype());
-    let (weight, bias): (&[T], &[T]) = (weight.storage(), bias.storage());
-    let bias: Vec<f32> = bias.iter().map(|value| value.load()).collect();
-
-    let even = rows.div_ceil(rayon::current_num_threads());
+    let Operands { x, inputs, .. } = operands;
+    let even = (x.len() / inputs).div_ceil(rayon::current_num_threads());
     let task = even.next_multiple_of(X_ROWS).min(TASK_ROWS);
-    let tasks = out
-        .storage_mut::<T>()
-        .par_chunks_mut(task * outputs)
-        .zip(x.storage::<T>().par_chunks(task * inputs));
-    tasks.for_each(|(out, x)| multiply(x, weight, &bias, inputs, out, dot));
-    out
+    let tasks = out.par_chunks_mut(task * operands.bias.len());
+    let tasks = tasks.zip(x.par_chunks(task * inputs));
+    tasks.for_each(|(out, x)| multiply(Operands { x, ..operands }, out, dot));
 }
 
-/// The products of all rows of `x` with all of `weight`, `inputs` values each.
-fn multiply<T: Stored, E: Packed<T>>(
-    x: &[T],
-    weight: &[T],
-    bias: &[f32],
-    inputs: usize,
-    out: &mut [T],
-    dot: Dot<E>,
-) {
+/// The products of all rows with all of the weight's.
+fn multiply<T: Stored, E: Packed<T>>(operands: Operands<T>, out: &mut [T], dot: Dot<E>) {
+    let Operands {
+        x,
+        weight,
+        bias,
+        inputs,
+    } = operands;
     let outputs = bias.len();
     let rows = x.len() / inputs;
     let depths = || {
@@ -169,64 +195,51 @@ fn multiply<T: Stored, E: Packed<T>>(
 }
 
 /// With AVX2, rows of weights being read where they lie if they are in f32, else widened a block at a time.
-fn by_rows<T>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor
-where
-    T: Stored + burn::tensor::Element + bytemuck::Pod,
-{
-    let x = x.to_contiguous();
-    let weight = weight.transpose(0, 1).to_contiguous();
-    let bias = bias.to_contiguous();
-    let [rows, inputs] = [0, 1].map(|axis| x.layout().shape()[axis]);
-    let outputs = weight.layout().shape()[0];
-    let mut out = FlexTensor::empty([rows, outputs].into(), x.dtype());
-    let bias: Vec<f32> = bias
-        .storage::<T>()
-        .iter()
-        .map(|value| value.load())
-        .collect();
-
-    let chunks = out
-        .storage_mut::<T>()
-        .chunks_mut(ROWS * outputs)
-        .zip(x.storage::<T>().chunks(ROWS * inputs));
+fn by_rows<T: Stored + Element + Pod>(operands: Operands<T>, out: &mut [T]) {
+    let Operands {
+        x,
+        weight,
+        bias,
+        inputs,
+    } = operands;
+    let outputs = bias.len();
+    let chunks = out.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
     for (out, x) in chunks {
-        let rows = x.len() / inputs;
         let x_tiles: Vec<Vec<Tile<f32, X_ROWS>>> = x
             .par_chunks(X_ROWS * inputs)
             .map(|x| tiles(x, inputs, 0..inputs))
             .collect();
-        // `[rows, outputs of a block]`
-        let sums: Vec<Vec<f32>> = bias
-            .par_chunks(ROWS_BLOCK)
-            .zip(weight.storage::<T>().par_chunks(ROWS_BLOCK * inputs))
-            .map(|(bias, weight)| block_by_rows(&x_tiles, rows, weight, bias))
-            .collect();
-        let rows = out.par_chunks_exact_mut(outputs).enumerate();
-        rows.for_each(|(row, out)| {
-            for (out, sums) in out.chunks_mut(ROWS_BLOCK).zip(&sums) {
-                let sums = &sums[row * out.len()..][..out.len()];
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = T::store(*sum);
-                }
+        // A task computes a block of outputs; it owns these columns of every row.
+        let mut columns: Vec<Vec<&mut [T]>> = Vec::new();
+        columns.resize_with(outputs.div_ceil(ROWS_BLOCK), Vec::new);
+        for row in out.chunks_exact_mut(outputs) {
+            for (columns, values) in columns.iter_mut().zip(row.chunks_mut(ROWS_BLOCK)) {
+                columns.push(values);
             }
+        }
+        let blocks = columns.into_par_iter().zip(bias.par_chunks(ROWS_BLOCK));
+        blocks.enumerate().for_each(|(block, (columns, bias))| {
+            let (weight, rest) =
+                weight[block * ROWS_BLOCK * inputs..].split_at(bias.len() * inputs);
+            let next = &rest[..rest.len().min(weight.len())];
+            block_by_rows(&x_tiles, weight, next, bias, columns);
         });
     }
-    out
 }
 
-/// The products of all `rows` in `x` with a block of the weights.
-fn block_by_rows<T>(
+/// The products of all rows in `x` with a block of the weights; `next` is brought into the cache meanwhile.
+fn block_by_rows<T: Stored + Element + Pod>(
     x: &[Vec<Tile<f32, X_ROWS>>],
-    rows: usize,
     weight: &[T],
+    next: &[T],
     bias: &[f32],
-) -> Vec<f32>
-where
-    T: Stored + burn::tensor::Element + bytemuck::Pod,
-{
+    out: Vec<&mut [T]>,
+) {
     let (outputs, inputs) = (bias.len(), weight.len() / bias.len());
-    let mut sums = bias.repeat(rows);
+    let mut sums = bias.repeat(out.len());
     let mut widened = Vec::new();
+    let products = inputs.div_ceil(ROWS_DEPTH) * x.len() * outputs.div_ceil(2);
+    let mut ahead = next.chunks(next.len().div_ceil(products).max(1));
     for start in (0..inputs).step_by(ROWS_DEPTH) {
         let depth = ROWS_DEPTH.min(inputs - start);
         let width = depth.next_multiple_of(STEP);
@@ -245,6 +258,9 @@ where
         for (x, sums) in x.iter().zip(sums.chunks_mut(X_ROWS * outputs)) {
             let x = &x[start / STEP..][..width / STEP];
             for j in (0..outputs).step_by(2) {
+                if let Some(values) = ahead.next() {
+                    dot::prefetch(values);
+                }
                 // The last of an odd number stands in for the one that is missing.
                 let w = [j, (j + 1).min(outputs - 1)].map(|j| &weight[j * row..][..width]);
                 // SAFETY: `linear` asserts that the instructions are there.
@@ -257,7 +273,11 @@ where
             }
         }
     }
-    sums
+    for (out, sums) in out.into_iter().zip(sums.chunks_exact(outputs)) {
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = T::store(*sum);
+        }
+    }
 }
 
 /// A stretch of all rows of `width` values as tiles: those of the first rows step by step, then

@@ -10,10 +10,12 @@ use burn_hunyuan_dit::{Condition, Dit, DitConfig};
 use burn_hunyuan_kernels::ParameterPath;
 use burn_hunyuan_text::{ClipConfig, LlamaConfig};
 use burn_hunyuan_vae::{Vae, VaeConfig};
+use indicatif::HumanBytes;
 
 use super::{Component, Sizes, Workload, flops};
 use crate::{
     checkpoint::{Error as CheckpointError, Model, Part, load_module},
+    device,
     error::{Error, Result},
     pipeline::Request,
     sampler::noise,
@@ -186,8 +188,23 @@ impl Maker<'_> {
             Sizes::Official => official,
             Sizes::Tiny => part(&Model::tiny(self.device)?)?.config,
         };
-        let module = as_loaded(init(&config), self.dtype);
-        Ok((config, module))
+        let module = init(&config);
+        self.refuse_beyond_memory(&module)?;
+        Ok((config, as_loaded(module, self.dtype)))
+    }
+
+    /// Refuses random weights that the device has no memory for, before any is made.
+    fn refuse_beyond_memory(&self, module: &impl Module) -> Result<()> {
+        let weights = (module.num_params() * DType::from(self.dtype).size()) as u64;
+        match device::memory(self.device) {
+            Some(memory) if weights > memory => Err(Error::Request(format!(
+                "the weights alone would take {} of {}; time fewer of the layers (--layers, --double-blocks, \
+                 --single-blocks), or smaller numbers (--dtype bf16)",
+                HumanBytes(weights),
+                HumanBytes(memory),
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn vae(&self, device: &Device) -> Result<(VaeConfig, Vae)> {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{
     conv::{K, sources},
+    conv_matrices::{by_pair, by_place},
     matrix::{View, product},
     planes::{Extents, Planes},
 };
@@ -42,33 +43,18 @@ pub(super) fn correlate(
 ) -> Vec<f32> {
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let [inputs, outputs] = [planes.channels, out.channels];
-    // `[in, taps · shifts, out]`: a matrix `[in, out]` for each tap and shift.
-    let count = taps * K * K;
-    let mut weights = vec![0.0; inputs * count * outputs];
-    let rows = weights.par_chunks_exact_mut(count * outputs).enumerate();
-    rows.for_each(|(input, rows)| {
-        for output in 0..outputs {
-            for place in 0..count {
-                rows[place * outputs + output] =
-                    weight(output, input, place / (K * K), place % (K * K));
-            }
-        }
-    });
-    let weights: Vec<View<'_>> = (0..count)
-        .map(|place| {
-            let values = &weights[place * outputs..];
-            View::apart(values, inputs, outputs, count * outputs).transpose()
-        })
-        .collect();
+    let weights = by_place([outputs, taps, inputs], weight, |kernel| kernel);
+    let row = taps * K * K * inputs;
+    let matrix = |place: usize| View::apart(&weights[place * inputs..], outputs, inputs, row);
 
     let sums_of = |index: usize, stretch: &Range<usize>| {
         let (batch, frame) = (index / out.frames, index % out.frames);
         let mut sums = vec![0.0; outputs * stretch.len()];
         for &(frame, tap) in &sources[frame] {
             let start = planes.start(batch, 0, frame) + stretch.start;
-            for (k, weights) in weights[tap * K * K..][..K * K].iter().enumerate() {
+            for k in 0..K * K {
                 let x = planes.shifted(start, k, stretch.len());
-                product(&mut sums, *weights, x, true);
+                product(&mut sums, matrix(tap * K * K + k), x, true);
             }
         }
         sums
@@ -125,14 +111,7 @@ pub(super) fn correlate_channels(planes: &Planes, gradients: &Planes, taps: usiz
     };
     let count = taps * K * K;
     let sums: Vec<Vec<f32>> = (0..count).into_par_iter().map(sums_of).collect();
-    let mut pairs = vec![0.0; outputs * inputs * count];
-    let all = pairs.par_chunks_exact_mut(count).enumerate();
-    all.with_min_len(256).for_each(|(pair, values)| {
-        for (value, sums) in values.iter_mut().zip(&sums) {
-            *value = sums[pair];
-        }
-    });
-    pairs
+    by_pair(&sums, taps, |kernel| kernel)
 }
 
 /// Copies a stretch of a plane whose rows have margins to where it belongs without them.

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::{
     conv::{K, sources},
+    conv_matrices::{by_pair, by_place},
     conv_wide,
     matrix::{View, product},
     planes::{Extents, Planes},
@@ -142,7 +143,7 @@ pub(super) fn correlate(
 ) -> Vec<f32> {
     let sources: Vec<Vec<(usize, usize)>> = (0..out.frames).map(sources).collect();
     let [inputs, outputs] = [planes.channels, out.channels];
-    let weights = kernels_forward([outputs, taps, inputs], weight);
+    let weights = by_place([outputs, taps, inputs], weight, kernel_forward);
     let row = taps * PLACES * inputs;
     let grid = Grid::of(out);
     let most = PLACES * grid.strip(0).tiles();
@@ -214,44 +215,7 @@ pub(super) fn correlate_channels(
             });
         }
     }
-    kernels_backward(&sums, taps)
-}
-
-/// All kernels in their other form, `[out, taps · places, in]`: a matrix `[out, in]` for each tap and place.
-fn kernels_forward(
-    [outputs, taps, inputs]: [usize; 3],
-    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
-) -> Vec<f32> {
-    let row = taps * PLACES * inputs;
-    let mut weights = vec![0.0; outputs * row];
-    let rows = weights.par_chunks_exact_mut(row).enumerate();
-    rows.for_each(|(output, weights)| {
-        let taps = weights.chunks_exact_mut(PLACES * inputs).enumerate();
-        for (tap, weights) in taps {
-            for input in 0..inputs {
-                let kernel = std::array::from_fn(|k| weight(output, input, tap, k));
-                for (place, value) in kernel_forward(kernel).into_iter().enumerate() {
-                    weights[place * inputs + input] = value;
-                }
-            }
-        }
-    });
-    weights
-}
-
-/// The gradients for all kernels, `[out, in, taps, 3, 3]`, of those for their other form: a matrix `[out, in]`
-/// for each tap and place.
-fn kernels_backward(places: &[Vec<f32>], taps: usize) -> Vec<f32> {
-    let pairs = places[0].len();
-    let mut kernels = vec![0.0; pairs * taps * K * K];
-    let all = kernels.par_chunks_exact_mut(taps * K * K).enumerate();
-    all.with_min_len(256).for_each(|(pair, kernels)| {
-        for (tap, kernel) in kernels.chunks_exact_mut(K * K).enumerate() {
-            let places = std::array::from_fn(|place| places[tap * PLACES + place][pair]);
-            kernel.copy_from_slice(&kernel_backward(places));
-        }
-    });
-    kernels
+    by_pair(&sums, taps, kernel_backward)
 }
 
 /// `G g Gᵀ`, `G = [1 0 0; ½ ½ ½; ½ −½ ½; 0 0 1]`.

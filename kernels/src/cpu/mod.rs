@@ -12,6 +12,7 @@
 //! | `conv_weight` | its gradients for weight and bias |
 //! | `conv_wide` | the sums of these two, for many channels, as matrix products |
 //! | `conv_winograd` | the same for large planes, with fewer products |
+//! | `conv_matrices` | the kernels of both as matrices, and back |
 //! | `planes` | clips as planes with margins |
 //! | `norm` | the VAE's normalisation and its gradient |
 //! | `tokens` | what the transformers call |
@@ -27,6 +28,7 @@
 mod attention;
 mod autodiff;
 mod conv;
+mod conv_matrices;
 mod conv_weight;
 mod conv_wide;
 mod conv_winograd;
